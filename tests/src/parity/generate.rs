@@ -4,13 +4,15 @@ use dunlin_sim::TcpFlags;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::model::{MARGIN, Model, THRESHOLDS};
-use super::script::{Body, Event, Local, Remote, Script, Send, Wan};
+use super::body::Body;
+use super::model::{MARGIN, Model};
+use super::rare::Rare;
+use super::script::{Event, FAR, Local, Remote, Script, Send, Wan};
 
 /// Latest event, in milliseconds.
-const LONGEST: u32 = 19_000;
+const LONGEST: u32 = 14_400;
 /// Times are multiples of this many milliseconds.
-const GRID: u32 = 200;
+const GRID: u32 = 400;
 /// Inside ports; the first ones are taken most often.
 const PORTS: [u16; 6] = [40_000, 40_001, 40_002, 6881, 500, 49_151];
 const REMOTE_PORTS: [u16; 3] = [3478, 3479, 40_000];
@@ -29,7 +31,7 @@ const ACK: u8 = TcpFlags::ACK.0;
 /// The script that `seed` makes for a model.
 pub fn script(model: &Model, seed: u64) -> Script {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
-    let times = times(&mut dice);
+    let times = times(&mut dice, &model.thresholds);
     let mut writer = Writer {
         hosts: *dice.of(&[1, 2, 2, 3, 3]),
         ports: *dice.of(&[1, 1, 2, 2, 3, PORTS.len()]),
@@ -44,6 +46,8 @@ pub fn script(model: &Model, seed: u64) -> Script {
         udp: *dice.of(&[100, 100, 0, 0, 50]),
         events: Vec::new(),
         talks: Vec::new(),
+        rare: Rare::new(model, &mut dice),
+        model: model.clone(),
         dice,
     };
     for at in times {
@@ -59,14 +63,14 @@ pub fn script(model: &Model, seed: u64) -> Script {
 
 /// When the events happen: bursts, with pauses such that no two events are as far apart as any
 /// threshold of the kernel, give or take [`MARGIN`].
-fn times(dice: &mut Dice) -> Vec<u32> {
+fn times(dice: &mut Dice, thresholds: &[u32]) -> Vec<u32> {
     let mut bursts = vec![0];
     if dice.in_hundred(70) {
         let tries = 4 + dice.below(12);
         for _ in 0..tries {
             let last = bursts[bursts.len() - 1];
-            let next = last + GRID * (2 + dice.below(48));
-            if next <= LONGEST && bursts.iter().all(|b| clear(next - b)) {
+            let next = last + GRID * (1 + dice.below(24));
+            if next <= LONGEST && bursts.iter().all(|b| clear(thresholds, next - b)) {
                 bursts.push(next);
             }
         }
@@ -78,22 +82,22 @@ fn times(dice: &mut Dice) -> Vec<u32> {
 }
 
 /// Whether a pause is far from every threshold.
-fn clear(pause: u32) -> bool {
-    THRESHOLDS.iter().all(|t| pause.abs_diff(*t) >= MARGIN)
+fn clear(thresholds: &[u32], pause: u32) -> bool {
+    thresholds.iter().all(|t| pause.abs_diff(*t) >= MARGIN)
 }
 
-struct Dice(ChaCha8Rng);
+pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    fn below(&mut self, n: u32) -> u32 {
+    pub(super) fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
     }
 
-    fn in_hundred(&mut self, n: u32) -> bool {
+    pub(super) fn in_hundred(&mut self, n: u32) -> bool {
         self.below(100) < n
     }
 
-    fn of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(super) fn of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len() as u32) as usize]
     }
 }
@@ -124,25 +128,48 @@ impl Talk {
     }
 }
 
-struct Writer {
+pub(super) struct Writer {
     hosts: u8,
     ports: usize,
     /// How many addresses outside, and how many ports of each.
     remotes: (u8, usize),
     udp: u32,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     talks: Vec<Talk>,
-    dice: Dice,
+    pub(super) dice: Dice,
+    pub(super) rare: Rare,
+    model: Model,
 }
 
 impl Writer {
     fn event(&mut self, at: u32) -> Event {
-        let udp = self.dice.below(100) < self.udp;
-        let (send, body) = if udp { self.datagram() } else { self.segment() };
-        Event { at, send, body }
+        // A router without a NAT takes the hop before its firewall looks, in the simulator only.
+        let ttl = match self.dice.in_hundred(2) && !self.model.v6 {
+            true => 1,
+            false => FAR,
+        };
+        let (send, body) = match self.rarer() {
+            Some(rare) => rare,
+            None if self.dice.below(100) < self.udp => self.datagram(),
+            None => self.segment(),
+        };
+        let send = match send {
+            // Without translation, a host is reached from inside without the router; and the rules
+            // that turn packets back are for datagrams.
+            Send::Hairpin(local, _) if !self.model.has_hairpin(body.proto()) => {
+                Send::Out(local, self.remote())
+            }
+            other => other,
+        };
+        Event {
+            at,
+            ttl,
+            send,
+            body,
+        }
     }
 
-    fn local(&mut self) -> Local {
+    pub(super) fn local(&mut self) -> Local {
         let ports = &PORTS[..self.ports];
         Local {
             host: 1 + self.dice.below(self.hosts.into()) as u8,
@@ -150,7 +177,7 @@ impl Writer {
         }
     }
 
-    fn remote(&mut self) -> Remote {
+    pub(super) fn remote(&mut self) -> Remote {
         let (hosts, ports) = self.remotes;
         Remote {
             host: 1 + self.dice.below(hosts.into()) as u8,
@@ -167,12 +194,16 @@ impl Writer {
     }
 
     /// An earlier datagram or segment that went out.
-    fn earlier(&mut self, udp: bool) -> Option<(usize, Local, Remote)> {
+    pub(super) fn earlier(&mut self, udp: bool) -> Option<(usize, Local, Remote)> {
         let sent: Vec<_> = self
             .events
             .iter()
             .enumerate()
-            .filter(|(_, e)| (e.body == Body::Udp) == udp)
+            .filter(|(_, e)| match e.body {
+                Body::Udp => udp,
+                Body::Tcp { .. } => !udp,
+                _ => false,
+            })
             .filter_map(|(i, e)| match e.send {
                 Send::Out(local, remote) => Some((i, local, remote)),
                 Send::In(..) | Send::Hairpin(..) => None,
@@ -422,8 +453,9 @@ mod tests {
             for (i, event) in events.iter().enumerate() {
                 assert!(event.at <= LONGEST);
                 for before in &events[..i] {
-                    assert!(clear(event.at - before.at), "seed {seed}, event {i}");
-                    pauses += usize::from(event.at - before.at > THRESHOLDS[2]);
+                    let pause = event.at - before.at;
+                    assert!(clear(&model.thresholds, pause), "seed {seed}, event {i}");
+                    pauses += usize::from(pause > 8_000);
                 }
             }
         }

@@ -20,7 +20,8 @@ use smoltcp::phy::{self, Device, Medium, RxToken, TunTapInterface, TxToken};
 use super::Fate;
 use super::compare::{Side, fate};
 use super::model::Model;
-use super::script::{Place, Script, Send, Wan};
+use super::script::{Place, Script, Send};
+use super::table::{self, Table};
 use crate::lab::Lab;
 
 /// How late a packet may be sent. With [`super::model::MARGIN`] it keeps every pause half a
@@ -39,6 +40,10 @@ pub struct Run {
     pub fates: Vec<Fate>,
     /// When each packet was sent, since the script began.
     pub times: Vec<Duration>,
+    /// The flows after each event, and when they were looked at.
+    pub tables: Vec<Table>,
+    /// When they were looked at.
+    pub looked: Vec<Duration>,
     /// Whether one was sent so late that a timeout may have come in between.
     pub late: bool,
 }
@@ -52,10 +57,37 @@ pub fn run(model: &Model, scripts: &[Script]) -> Vec<Run> {
     lab.inside(|| Router::new(model, scripts.len() as u16).run(scripts))
 }
 
+/// The timers of connection tracking in a namespace that nobody has changed, in seconds and by name.
+///
+/// # Panics
+/// When there can be no namespace, or no connection tracking in it.
+pub fn conntrack_timeouts() -> Vec<(String, u64)> {
+    let lab = Lab::bare();
+    lab.inside(|| {
+        let folder = fs::read_dir("/proc/sys/net/netfilter").expect("connection tracking");
+        let mut all: Vec<(String, u64)> = folder
+            .filter_map(|entry| {
+                let path = entry.expect("an entry").path();
+                let name = path.file_name()?.to_str()?;
+                let name = name.strip_prefix("nf_conntrack_")?.to_owned();
+                // How long fragments of IPv6 wait is not about flows.
+                if !name.contains("_timeout") || name.starts_with("frag6") {
+                    return None;
+                }
+                let value = fs::read_to_string(&path).expect("a readable timer");
+                Some((name, value.trim().parse().expect("seconds")))
+            })
+            .collect();
+        all.sort();
+        all
+    })
+}
+
 struct Router {
     lan: TunTapInterface,
     wan: TunTapInterface,
     fences: u32,
+    v6: bool,
 }
 
 impl Router {
@@ -67,15 +99,21 @@ impl Router {
         };
         let (lan, wan) = (tun("lan"), tun("wan"));
         for (key, value) in model.sysctls() {
-            fs::write(format!("/proc/sys/net/{key}"), value)
-                .unwrap_or_else(|e| panic!("net/{key}: {e}"));
+            let path = format!("/proc/sys/net/{key}");
+            fs::write(path, value).unwrap_or_else(|e| panic!("net/{key}: {e}"));
         }
         let mut batch = String::from(
             "link set lan up\nlink set wan up\n\
-             route add 10.0.0.0/8 dev lan\nroute add 20.255.0.0/16 dev wan\n",
+             route add 10.0.0.0/8 dev lan\nroute add 20.255.0.0/16 dev wan\n\
+             route add fd10::/16 dev lan\nroute add fd20::/16 dev wan\n",
         );
-        for place in (0..places).map(Place) {
-            batch += &format!("addr add {}/24 dev wan\n", place.public());
+        for number in 0..places {
+            let place = Place { number, v6: false };
+            batch += &format!(
+                "addr add {}/24 dev wan\naddr add {}/24 dev lan\n",
+                place.public(),
+                place.gateway()
+            );
         }
         feed("ip", &["-batch", "-"], &batch);
         let fences = format!("{FENCE_LAN}, {FENCE_WAN}");
@@ -84,6 +122,7 @@ impl Router {
             lan,
             wan,
             fences: 0,
+            v6: model.v6,
         }
     }
 
@@ -93,6 +132,8 @@ impl Router {
             .map(|script| Run {
                 fates: Vec::with_capacity(script.events.len()),
                 times: Vec::with_capacity(script.events.len()),
+                tables: Vec::with_capacity(script.events.len()),
+                looked: Vec::with_capacity(script.events.len()),
                 late: false,
             })
             .collect();
@@ -104,35 +145,31 @@ impl Router {
                 rounds.entry((event.at, i - first)).or_default().push(s);
             }
         }
+        let mut outs: Vec<Vec<Option<Packet>>> = vec![Vec::new(); scripts.len()];
         let began = Instant::now();
         let mut last = None;
         for ((at, _), members) in rounds {
             if last.replace(at) != Some(at) {
                 let due = Duration::from_millis(at.into());
                 thread::sleep(due.saturating_sub(began.elapsed()));
-                collect_expired();
+                listing();
             }
             let mut sent = BTreeMap::new();
             let mut came = Vec::new();
-            for s in members {
-                let (script, run, place) = (&scripts[s], &mut runs[s], Place(s as u16));
+            for &s in &members {
+                let (script, run) = (&scripts[s], &mut runs[s]);
                 let i = run.fates.len();
                 let event = &script.events[i];
                 let time = began.elapsed();
                 run.late |= time > Duration::from_millis(event.at.into()) + LATE;
                 run.times.push(time);
-                let wan = match event.wan() {
-                    None => 0,
-                    Some(Wan::Port(port)) => port,
-                    Some(Wan::Seen(k)) => match run.fates[k] {
-                        Fate::Outside { port } => port,
-                        _ => {
-                            run.fates.push(Fate::Unsent);
-                            continue;
-                        }
-                    },
+                let packet = script
+                    .ends(self.place(s), i, |k| run.fates[k].port())
+                    .and_then(|ends| script.packet(i, ends, script.quote(i, &outs[s])));
+                let Some(packet) = packet else {
+                    run.fates.push(Fate::Unsent);
+                    continue;
                 };
-                let packet = event.packet(place, i, wan);
                 let device = match event.send {
                     Send::In(..) => &mut self.wan,
                     Send::Out(..) | Send::Hairpin(..) => &mut self.lan,
@@ -142,24 +179,38 @@ impl Router {
                 sent.insert(s, packet);
             }
             self.fence(&mut came);
-            let mut fates: BTreeMap<usize, Fate> = BTreeMap::new();
-            for (side, packet) in &came {
-                let Some(s) = whose(packet).filter(|s| sent.contains_key(s)) else {
+            let mut tables = table::kernel(&listing());
+            let looked = began.elapsed();
+            let mut by_script: BTreeMap<usize, Vec<(Side, Packet)>> = BTreeMap::new();
+            for (side, packet) in came {
+                let Some(s) = whose(&packet).filter(|s| sent.contains_key(s)) else {
                     panic!("nobody's packet came out: {packet:?}");
                 };
-                let event = &scripts[s].events[runs[s].fates.len()];
-                let new = fate(Place(s as u16), event, &sent[&s], *side, packet);
-                fates
-                    .entry(s)
-                    .and_modify(|old| *old = Fate::Strange(format!("{old}, and {new}")))
-                    .or_insert(new);
+                by_script.entry(s).or_default().push((side, packet));
             }
-            for s in sent.into_keys() {
-                let fate = fates.remove(&s).unwrap_or(Fate::Dropped);
-                runs[s].fates.push(fate);
+            for s in members {
+                let came = by_script.remove(&s).unwrap_or_default();
+                if let Some(sent) = sent.get(&s) {
+                    let event = &scripts[s].events[runs[s].fates.len()];
+                    let fate = fate(self.place(s), event, sent, &came);
+                    runs[s].fates.push(fate);
+                }
+                outs[s].push(came.into_iter().next().map(|(_, packet)| packet));
+                runs[s]
+                    .tables
+                    .push(tables.remove(&(s as u16)).unwrap_or_default());
+                runs[s].looked.push(looked);
             }
         }
         runs
+    }
+
+    /// Where a script lives.
+    const fn place(&self, script: usize) -> Place {
+        Place {
+            number: script as u16,
+            v6: self.v6,
+        }
     }
 
     /// Whatever has come out so far.
@@ -202,17 +253,15 @@ impl Router {
     }
 }
 
-/// Makes the kernel forget what has expired: it does so with what it meets while it lists.
-fn collect_expired() {
-    fs::read("/proc/thread-self/net/nf_conntrack").expect("the conntrack table (root)");
+/// The kernel's table. Reading it makes the kernel forget what has expired, as it does with what it
+/// meets while it lists.
+fn listing() -> String {
+    fs::read_to_string("/proc/thread-self/net/nf_conntrack").expect("the conntrack table (root)")
 }
 
-/// Which script a packet belongs to, by any of its addresses.
+/// Which script a packet belongs to, by its receiver.
 fn whose(packet: &Packet) -> Option<usize> {
-    let SocketAddr::V4(dst) = packet.flow().dst else {
-        return None;
-    };
-    Place::of(*dst.ip()).map(|place| place.0.into())
+    Place::of(packet.flow().dst.ip()).map(|place| place.number.into())
 }
 
 fn send(device: &mut TunTapInterface, bytes: &[u8]) {
@@ -222,12 +271,11 @@ fn send(device: &mut TunTapInterface, bytes: &[u8]) {
     token.consume(bytes.len(), |buffer| buffer.copy_from_slice(bytes));
 }
 
-/// `None` if nothing waits; `Some(None)` for a packet that the simulator does not model (IPv6 of the kernel
-/// itself).
+/// `None` if nothing waits; `Some(None)` for a packet of the kernel itself, to many receivers.
 fn receive(device: &mut TunTapInterface) -> Option<Option<Packet>> {
     let (token, _) = device.receive(smoltcp::time::Instant::ZERO)?;
     let packet = token.consume(|bytes| Packet::parse(bytes.to_vec()).ok());
-    Some(packet.filter(|packet| packet.flow().dst.is_ipv4()))
+    Some(packet.filter(|packet| !packet.flow().dst.ip().is_multicast()))
 }
 
 /// Runs a program with this input.

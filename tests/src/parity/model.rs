@@ -1,32 +1,32 @@
-//! The NATs that are compared: for each the ruleset of a Linux router and the simulator's
+//! The routers that are compared: for each the ruleset of a Linux router and the simulator's
 //! parameters.
+//!
+//! Most keep the kernel's own timers. A few have short ones, so that the scripts see flows expire.
 
 use std::fmt::Write;
 use std::time::Duration;
 
+use dunlin_sim::middlebox::firewall;
 use dunlin_sim::middlebox::nat::{
-    Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Translation, WanInput, presets,
+    Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Translation, UnsolicitedSyn,
+    WanInput, presets,
 };
+use dunlin_sim::{BoxConfig, Proto};
 
 use super::script::Place;
 
-/// A UDP flow without an answer, a TCP connection that opens or closes: seconds.
+/// With short timers: a UDP flow without an answer, a TCP connection that opens or closes; seconds.
 const SHORT: u64 = 4;
-/// A UDP stream, a TCP connection that is open: seconds.
+/// With short timers: a UDP stream, a TCP connection that is open; seconds.
 const LONG: u64 = 8;
 /// A UDP flow becomes a stream when it is this old and answered: the kernel's constant.
 const STREAM_AGE: u64 = 2;
+/// The kernel's own timer of a TCP connection that was reset, and of SCTP associations that open and
+/// close: the ones that a script outlives.
+const OWN: [u64; 2] = [3, 10];
 
-/// Pauses, in milliseconds, at which the kernel's behaviour changes.
-pub const THRESHOLDS: [u32; 3] = [
-    STREAM_AGE as u32 * 1000,
-    SHORT as u32 * 1000,
-    LONG as u32 * 1000,
-];
-/// How far, in milliseconds, every pause of a script keeps away from them.
+/// How far, in milliseconds, every pause of a script keeps away from the thresholds.
 pub const MARGIN: u32 = 800;
-/// After this much silence nothing is left of a flow.
-pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(LONG);
 
 /// First of the ports that are given out by a computation or by chance, and how many there are.
 const POOL: (u16, u16) = (2048, 60_000);
@@ -59,11 +59,26 @@ pub struct Model {
     /// Its name.
     pub name: &'static str,
     /// Its simulated form.
-    pub nat: NatConfig,
+    pub config: BoxConfig,
+    /// IPv6, with a firewall and no NAT.
+    pub v6: bool,
+    /// Pauses, in milliseconds, at which the kernel's behaviour changes.
+    pub thresholds: Vec<u32>,
+    /// After this much silence nothing is left of a flow.
+    pub longest: Duration,
+    /// ICMP queries and errors, SCTP, UDP-Lite, GRE and ESP are compared, too. Their translation is that of a
+    /// plain `masquerade`.
+    pub all_protocols: bool,
     /// How its external ports are compared.
     pub ports: Ports,
     /// Its form in the kernel.
     recipe: Recipe,
+    /// What becomes of packets for the router itself, from either side.
+    input: WanInput,
+    /// The timers are short, and not the kernel's own.
+    short: bool,
+    /// Packets from inside to an external endpoint come back in.
+    hairpin: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +94,8 @@ enum Recipe {
     Cone {
         anybody: bool,
     },
+    /// No translation.
+    Firewall,
 }
 
 /// Every model.
@@ -87,14 +104,20 @@ pub fn all() -> Vec<Model> {
         AddressAndPortDependent as Apdm, AddressDependent as Adm, EndpointIndependent as Eim,
     };
     let hash = "ip saddr . T sport";
+    let plain = |name| {
+        let recipe = Recipe::Masquerade("");
+        model(name, recipe, Ports::Preserve, Eim, PortPolicy::Preserve)
+    };
     vec![
-        model(
-            "linux-preserve",
-            Recipe::Masquerade(""),
-            Ports::Preserve,
-            Eim,
-            PortPolicy::Preserve,
-        ),
+        plain("linux-preserve").with_all_protocols(),
+        plain("linux-accept")
+            .with_all_protocols()
+            .with_input(WanInput::Accept),
+        plain("linux-reject")
+            .with_all_protocols()
+            .with_input(WanInput::Reject),
+        plain("linux-short").with_short_timers(),
+        firewall("firewall6"),
         model(
             "eim-hash",
             Recipe::Hash(hash),
@@ -108,14 +131,16 @@ pub fn all() -> Vec<Model> {
             Ports::Stable,
             Adm,
             PortPolicy::Hash,
-        ),
+        )
+        .with_short_timers(),
         model(
             "apdm-hash",
             Recipe::Hash("ip saddr . T sport . ip daddr . T dport"),
             Ports::Stable,
             Apdm,
             PortPolicy::Hash,
-        ),
+        )
+        .with_short_timers(),
         model(
             "apdm-random",
             Recipe::Masquerade("fully-random"),
@@ -139,6 +164,7 @@ pub fn all() -> Vec<Model> {
         ),
         cone("eim-eif", true),
         cone("eim-adf", false),
+        cone("hairpin", true).with_hairpin(),
     ]
 }
 
@@ -155,55 +181,128 @@ fn model(
         ports: policy,
         clash: Clash::Overload,
     };
-    let mut nat = presets::linux();
-    nat.udp = translation;
-    nat.tcp = translation;
-    nat.wan_input = WanInput::Drop;
-    nat.hairpin = Hairpin::None;
-    nat.port_range = match ports {
-        Ports::Preserve => (1024, u16::MAX),
-        Ports::Stable | Ports::Random => (POOL.0, POOL.0 + (POOL.1 - 1)),
-        Ports::Sequential(count) => (SEQUENCE.0, SEQUENCE.0 + (count - 1)),
-        Ports::Block(size) => (size, u16::MAX),
+    let nat = NatConfig {
+        udp: translation,
+        tcp: translation,
+        port_range: match ports {
+            Ports::Preserve => (1024, u16::MAX),
+            Ports::Stable | Ports::Random => (POOL.0, POOL.0 + (POOL.1 - 1)),
+            Ports::Sequential(count) => (SEQUENCE.0, SEQUENCE.0 + (count - 1)),
+            Ports::Block(size) => (size, u16::MAX),
+        },
+        ..presets::linux()
     };
-    let (short, long) = (Duration::from_secs(SHORT), Duration::from_secs(LONG));
-    nat.timeouts.udp_first = short;
-    nat.timeouts.udp_stream = long;
-    nat.timeouts.inbound_refresh = true;
-    nat.timeouts.tcp_syn = short;
-    nat.timeouts.tcp_established = long;
-    nat.timeouts.tcp_fin = short;
-    nat.timeouts.tcp_reset = short;
-    nat.timeouts.udp_stream_after = Duration::from_secs(STREAM_AGE);
-    Model {
-        name,
-        nat,
-        ports,
-        recipe,
-    }
+    let config = BoxConfig {
+        nat: Some(nat),
+        ..BoxConfig::default()
+    };
+    Model::new(name, recipe, ports, config)
+}
+
+/// A stateful firewall for IPv6 that lets in nothing but answers.
+fn firewall(name: &'static str) -> Model {
+    let config = BoxConfig {
+        firewall: Some(firewall::presets::home6()),
+        ..BoxConfig::default()
+    };
+    let mut model = Model::new(name, Recipe::Firewall, Ports::Stable, config);
+    model.v6 = true;
+    model.all_protocols = true;
+    model
 }
 
 /// UDP with mappings that anybody may use. TCP as [`model`] has it.
 fn cone(name: &'static str, anybody: bool) -> Model {
-    let mut model = model(
+    let model = model(
         name,
         Recipe::Cone { anybody },
         Ports::Preserve,
         Mapping::EndpointIndependent,
         PortPolicy::Preserve,
     );
-    model.nat.udp.clash = Clash::Random;
-    model.nat.udp.filtering = if anybody {
-        Filtering::EndpointIndependent
-    } else {
-        Filtering::AddressDependent
-    };
-    // One timer for the maps and for conntrack.
-    model.nat.timeouts.udp_stream = model.nat.timeouts.udp_first;
+    let mut model = model.with_short_timers();
+    if let Some(nat) = &mut model.config.nat {
+        nat.udp.clash = Clash::Random;
+        nat.udp.filtering = if anybody {
+            Filtering::EndpointIndependent
+        } else {
+            Filtering::AddressDependent
+        };
+        // One timer for the maps and for conntrack.
+        nat.timeouts.udp_stream = nat.timeouts.udp_first;
+        // The spare ports are given by a range, which holds for low ports, too.
+        nat.low_ports_stay = false;
+    }
     model
 }
 
 impl Model {
+    fn new(name: &'static str, recipe: Recipe, ports: Ports, config: BoxConfig) -> Self {
+        let own = OWN.iter().chain([&STREAM_AGE]);
+        Self {
+            name,
+            config,
+            ports,
+            recipe,
+            v6: false,
+            thresholds: own.map(|secs| *secs as u32 * 1000).collect(),
+            longest: Duration::from_secs(3600),
+            all_protocols: false,
+            input: WanInput::Drop,
+            short: false,
+            hairpin: false,
+        }
+    }
+
+    fn with_all_protocols(mut self) -> Self {
+        self.all_protocols = true;
+        self
+    }
+
+    fn with_input(mut self, input: WanInput) -> Self {
+        self.input = input;
+        if let Some(nat) = &mut self.config.nat {
+            nat.wan_input = input;
+            nat.lan_input = input;
+            nat.unsolicited_syn = UnsolicitedSyn::Icmp;
+        }
+        self
+    }
+
+    fn with_hairpin(mut self) -> Self {
+        self.hairpin = true;
+        if let Some(nat) = &mut self.config.nat {
+            nat.hairpin = Hairpin::InternalSource;
+        }
+        self
+    }
+
+    fn with_short_timers(mut self) -> Self {
+        let (short, long) = (Duration::from_secs(SHORT), Duration::from_secs(LONG));
+        self.short = true;
+        self.thresholds = [STREAM_AGE, SHORT, LONG]
+            .map(|secs| secs as u32 * 1000)
+            .into();
+        self.longest = long;
+        if let Some(nat) = &mut self.config.nat {
+            nat.timeouts.udp_first = short;
+            nat.timeouts.udp_stream = long;
+            nat.timeouts.set_tcp_opening(short);
+            nat.timeouts.tcp_established = long;
+            nat.timeouts.tcp_stalled = long;
+            nat.timeouts.set_tcp_closing(short);
+            nat.timeouts.tcp_reset = short;
+        }
+        self
+    }
+}
+
+impl Model {
+    /// Whether packets of this protocol from inside to an external endpoint are compared.
+    pub fn has_hairpin(&self, proto: Proto) -> bool {
+        !self.v6 && (!self.hairpin || proto == Proto::Udp)
+    }
+
     /// Settings below `/proc/sys/net`.
     pub fn sysctls(&self) -> Vec<(String, String)> {
         let short = [
@@ -224,16 +323,19 @@ impl Model {
         ];
         let conntrack = |name: &&str| format!("netfilter/nf_conntrack_{name}");
         let mut all: Vec<(String, String)> = Vec::new();
-        all.extend(
-            short
-                .iter()
-                .map(|name| (conntrack(name), SHORT.to_string())),
-        );
-        all.extend(long.iter().map(|name| (conntrack(name), LONG.to_string())));
+        if self.short {
+            let shorten = |name| (conntrack(name), SHORT.to_string());
+            all.extend(short.iter().map(shorten));
+            all.extend(long.iter().map(|name| (conntrack(name), LONG.to_string())));
+        }
         all.push(("ipv4/ip_forward".into(), "1".into()));
+        all.push(("ipv6/conf/all/forwarding".into(), "1".into()));
         all.push(("ipv4/conf/all/rp_filter".into(), "0".into()));
         // Every error is sent, not one a second.
         all.push(("ipv4/icmp_ratelimit".into(), "0".into()));
+        all.push(("ipv4/icmp_msgs_per_sec".into(), "100000".into()));
+        all.push(("ipv4/icmp_msgs_burst".into(), "100000".into()));
+        all.push(("ipv6/icmp/ratelimit".into(), "0".into()));
         if matches!(self.recipe, Recipe::Cone { .. }) {
             all.push((conntrack(&"udp_timeout_stream"), SHORT.to_string()));
         }
@@ -246,7 +348,12 @@ impl Model {
         let mut text = format!(
             "table ip parity {{\n\
              chain untracked {{ type filter hook prerouting priority raw; ip daddr {{ {fences} }} notrack; }}\n\
-             chain input {{ type filter hook input priority filter; policy drop; }}\n"
+             chain input {{ type filter hook input priority filter; {} }}\n",
+            match self.input {
+                WanInput::Drop => "policy drop;",
+                WanInput::Accept => "policy accept;",
+                WanInput::Reject => "policy accept; reject;",
+            }
         );
         let mut forward = String::new();
         let mut post = String::new();
@@ -273,7 +380,13 @@ impl Model {
                     );
                 }
             }
-            Recipe::Cone { anybody } => cone_rules(anybody, &mut text, &mut forward, &mut post),
+            Recipe::Cone { anybody } => {
+                cone_rules(anybody, self.hairpin, &mut text, &mut forward, &mut post);
+            }
+            Recipe::Firewall => {}
+        }
+        if self.v6 {
+            return text + FENCED_ONLY + STATEFUL6;
         }
         _ = write!(
             text,
@@ -289,6 +402,19 @@ impl Model {
     }
 }
 
+/// IPv4 carries the fences only.
+const FENCED_ONLY: &str = "}\n";
+/// The rules that the home router for IPv6 has.
+const STATEFUL6: &str = "table ip6 parity {
+chain input { type filter hook input priority filter; policy drop; }
+chain forward { type filter hook forward priority filter; policy drop;
+ct state invalid drop;
+ct state established,related accept;
+iifname \"lan\" oifname \"wan\" accept;
+}
+}
+";
+
 /// Each script has a sequence of its own, UDP and TCP apart. The generator counts in the
 /// machine's byte order, hence the map.
 fn sequence(text: &mut String, post: &mut String, places: u16) {
@@ -300,8 +426,11 @@ fn sequence(text: &mut String, post: &mut String, places: u16) {
         elements.join(", ")
     );
     let mut chains = Vec::new();
-    for place in (0..places).map(Place) {
-        let n = place.0;
+    for n in 0..places {
+        let place = Place {
+            number: n,
+            v6: false,
+        };
         _ = writeln!(
             text,
             "chain s{n} {{\n\
@@ -325,7 +454,13 @@ fn sequence(text: &mut String, post: &mut String, places: u16) {
 /// - `outer`: inside endpoint to external port, by which every flow gets the same;
 /// - `taken`: external endpoints, by their network, so that a second host moves to a spare port;
 /// - `peers`: external endpoint and remote address, for address-dependent filtering.
-fn cone_rules(anybody: bool, text: &mut String, forward: &mut String, post: &mut String) {
+fn cone_rules(
+    anybody: bool,
+    hairpin: bool,
+    text: &mut String,
+    forward: &mut String,
+    post: &mut String,
+) {
     let kind = format!("flags dynamic,timeout; timeout {SHORT}s; size 65535;");
     let net = "255.255.255.0";
     _ = write!(
@@ -335,8 +470,12 @@ fn cone_rules(anybody: bool, text: &mut String, forward: &mut String, post: &mut
          set taken {{ type ipv4_addr . inet_service; {kind} }}\n\
          set peers {{ type ipv4_addr . inet_service . ipv4_addr; {kind} }}\n\
          chain pre {{ type nat hook prerouting priority dstnat;\n\
-         iifname \"wan\" meta l4proto udp dnat ip to ip daddr . udp dport map @inner; }}\n"
+         {} meta l4proto udp dnat ip to ip daddr . udp dport map @inner; }}\n",
+        if hairpin { "" } else { "iifname \"wan\"" }
     );
+    if hairpin {
+        _ = writeln!(forward, "iifname \"lan\" oifname \"lan\" accept;");
+    }
     // `own` is the external endpoint, `inside` the inside one, in the words of the chain at hand.
     let keep = |own_ip: &str, own_port: &str, inside_ip: &str, inside_port: &str, peer: &str| {
         format!(

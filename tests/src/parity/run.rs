@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::compare::{Divergence, divergences};
+use super::compare::{Divergence, Seen, divergences};
 use super::kernel::{self, Run};
 use super::model::Model;
 use super::script::{Place, Script};
@@ -16,7 +16,7 @@ use super::{Fate, generate, shrink, simulated};
 /// Scripts of one router.
 const BATCH: usize = 32;
 /// Routers at one time. They sleep most of theirs.
-const ROUTERS: usize = 16;
+const ROUTERS: usize = 14;
 /// How often a script may be late and be tried again.
 const TRIES: u32 = 8;
 /// Scripts of one model that are shrunk; the others are written down as they are.
@@ -39,8 +39,16 @@ pub struct Case {
 
 impl Case {
     fn new(kernel: &Model, simulated: &Model, script: Script, run: Run, place: Place) -> Self {
-        let fates = simulated::run(simulated, place, &script, &run.times);
-        let found = divergences(kernel, &script, &run.times, &run.fates, &fates);
+        let (fates, tables) = simulated::run(simulated, place, &script, &run.times, &run.looked);
+        let in_kernel = Seen {
+            fates: &run.fates,
+            tables: &run.tables,
+        };
+        let in_simulator = Seen {
+            fates: &fates,
+            tables: &tables,
+        };
+        let found = divergences(kernel, &script, &run.times, in_kernel, in_simulator);
         Self {
             times: run.times,
             kernel: run.fates,
@@ -133,7 +141,10 @@ pub fn compare(kernel: &Model, simulated: &Model, scripts: Vec<Script>) -> Vec<C
             if run.late {
                 late.push(*i);
             } else {
-                let place = Place(place as u16);
+                let place = Place {
+                    number: place as u16,
+                    v6: kernel.v6,
+                };
                 cases[*i] = Some(Case::new(kernel, simulated, script, run, place));
             }
         }
@@ -229,8 +240,7 @@ impl Tally {
     fn add(&mut self, case: Case) {
         self.scripts += 1;
         self.packets += case.packets();
-        let passed = |fate: &&Fate| matches!(fate, Fate::Outside { .. } | Fate::Inside { .. });
-        self.passed += case.kernel.iter().filter(passed).count();
+        self.passed += case.kernel.iter().filter(|fate| fate.passed()).count();
         self.diverged += case.found.len();
         if !case.found.is_empty() {
             self.cases.push(case);

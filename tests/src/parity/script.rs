@@ -9,13 +9,16 @@
 //! ```
 //! The first word is the time in milliseconds; `seen 0` is the external endpoint that event 0
 //! came out with; `tcp` has flags in hexadecimal, sequence and acknowledgement number, and bytes
-//! of data. Lines that begin with `#` say how it went.
+//! of data. After the time, `ttl 1` may say how far the packet gets. Lines that begin with `#` say
+//! how it went.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use dunlin_sim::{Packet, TcpFlags};
+use dunlin_sim::Packet;
+
+use super::body::Body;
 
 /// An endpoint inside: `h1:40000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,24 +47,6 @@ pub enum Wan {
     Port(u16),
 }
 
-/// A datagram or a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// A datagram.
-    Udp,
-    /// A segment.
-    Tcp {
-        /// Flags.
-        flags: u8,
-        /// Sequence number.
-        seq: u32,
-        /// Acknowledgement number.
-        ack: u32,
-        /// Bytes of data.
-        len: u8,
-    },
-}
-
 /// One packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Send {
@@ -78,6 +63,8 @@ pub enum Send {
 pub struct Event {
     /// Milliseconds since the script began.
     pub at: u32,
+    /// How many routers it gets past, and one.
+    pub ttl: u8,
     /// The sender and the receiver.
     pub send: Send,
     /// What.
@@ -95,9 +82,17 @@ pub struct Script {
     pub events: Vec<Event>,
 }
 
-/// Where a script lives: which of the scripts of one router it is.
+/// The time to live of a packet that gets past the router.
+pub const FAR: u8 = 64;
+
+/// Where a script lives: which of the scripts of one router it is, and by which protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub u16);
+pub struct Place {
+    /// Which.
+    pub number: u16,
+    /// IPv6, without translation. Then the external endpoint of an inside one is itself.
+    pub v6: bool,
+}
 
 /// Most scripts of one router.
 pub const MAX_PLACES: u16 = 1 << 15;
@@ -109,32 +104,56 @@ const LOCALS_FROM: u8 = 10;
 impl Place {
     /// The public address.
     pub fn public(self) -> Ipv4Addr {
-        self.outside(1)
+        let [high, low] = self.number.to_be_bytes();
+        Ipv4Addr::new(20, high, low, 1)
     }
 
-    /// An address of the outside network, by its last byte.
-    pub fn outside(self, last: u8) -> Ipv4Addr {
-        let [high, low] = self.0.to_be_bytes();
-        Ipv4Addr::new(20, high, low, last)
+    /// The router's address on the inner side.
+    pub fn gateway(self) -> Ipv4Addr {
+        let [high, low] = self.number.to_be_bytes();
+        Ipv4Addr::new(10, high, low, 1)
+    }
+
+    /// The address with this last byte, inside (10 or `fd10`) or outside (20 or `fd20`).
+    fn address(self, net: u8, last: u8) -> IpAddr {
+        if self.v6 {
+            let net = 0xfd00 | u16::from(net / 10 * 16);
+            return Ipv6Addr::new(net, self.number, 0, 0, 0, 0, 0, last.into()).into();
+        }
+        let [high, low] = self.number.to_be_bytes();
+        Ipv4Addr::new(net, high, low, last).into()
     }
 
     /// An inside endpoint's address.
     pub fn local(self, local: Local) -> SocketAddr {
-        let [high, low] = self.0.to_be_bytes();
-        let ip = Ipv4Addr::new(10, high, low, LOCALS_FROM + local.host);
-        SocketAddr::from((ip, local.port))
+        SocketAddr::new(self.address(10, LOCALS_FROM + local.host), local.port)
     }
 
     /// A remote endpoint's address.
     pub fn remote(self, remote: Remote) -> SocketAddr {
-        SocketAddr::from((self.outside(REMOTES_FROM + remote.host), remote.port))
+        SocketAddr::new(self.address(20, REMOTES_FROM + remote.host), remote.port)
+    }
+
+    /// The address that an inside endpoint shows outside.
+    pub fn shown(self, local: Local) -> IpAddr {
+        if self.v6 {
+            self.local(local).ip()
+        } else {
+            self.public().into()
+        }
+    }
+
+    fn last(at: IpAddr) -> u8 {
+        match at {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(v6) => v6.octets()[15],
+        }
     }
 
     /// The inside endpoint that has this address.
     pub fn is_local(self, at: SocketAddr) -> Option<Local> {
-        let SocketAddr::V4(v4) = at else { return None };
         let local = Local {
-            host: v4.ip().octets()[3].checked_sub(LOCALS_FROM)?,
+            host: Self::last(at.ip()).checked_sub(LOCALS_FROM)?,
             port: at.port(),
         };
         (self.local(local) == at).then_some(local)
@@ -142,50 +161,28 @@ impl Place {
 
     /// The remote endpoint that has this address.
     pub fn is_remote(self, at: SocketAddr) -> Option<Remote> {
-        let SocketAddr::V4(v4) = at else { return None };
         let remote = Remote {
-            host: v4.ip().octets()[3].checked_sub(REMOTES_FROM)?,
+            host: Self::last(at.ip()).checked_sub(REMOTES_FROM)?,
             port: at.port(),
         };
         (self.remote(remote) == at).then_some(remote)
     }
 
     /// Whose address this is.
-    pub fn of(at: Ipv4Addr) -> Option<Self> {
-        let [net, high, low, _] = at.octets();
-        let place = Self(u16::from_be_bytes([high, low]));
-        (matches!(net, 10 | 20) && place.0 < MAX_PLACES).then_some(place)
+    pub fn of(at: IpAddr) -> Option<Self> {
+        let (net, number, v6) = match at {
+            IpAddr::V4(v4) => {
+                let [net, high, low, _] = v4.octets();
+                (net.into(), u16::from_be_bytes([high, low]), false)
+            }
+            IpAddr::V6(v6) => (v6.segments()[0], v6.segments()[1], true),
+        };
+        let known = matches!(net, 10 | 20 | 0xfd10 | 0xfd20) && number < MAX_PLACES;
+        known.then_some(Self { number, v6 })
     }
 }
 
 impl Event {
-    /// The packet that is sent; `wan` is the port of the public address that it is for, if it is
-    /// for that. The payload names the event.
-    pub fn packet(&self, place: Place, number: usize, wan: u16) -> Packet {
-        let public = SocketAddr::from((place.public(), wan));
-        let (src, dst) = match self.send {
-            Send::Out(local, remote) => (place.local(local), place.remote(remote)),
-            Send::In(remote, _) => (place.remote(remote), public),
-            Send::Hairpin(local, _) => (place.local(local), public),
-        };
-        match self.body {
-            Body::Udp => Packet::udp(src, dst, &(number as u32).to_be_bytes()),
-            Body::Tcp {
-                flags,
-                seq,
-                ack,
-                len,
-            } => Packet::tcp(
-                src,
-                dst,
-                TcpFlags(flags),
-                seq,
-                ack,
-                &vec![number as u8; len.into()],
-            ),
-        }
-    }
-
     /// The endpoint of the public address that it is for.
     pub fn wan(&self) -> Option<Wan> {
         match self.send {
@@ -196,6 +193,61 @@ impl Event {
 }
 
 impl Script {
+    /// The sender and the receiver of an event's packet. `seen` is the external port that an
+    /// earlier event came out with; without one, there is nobody to send to.
+    pub fn ends(
+        &self,
+        place: Place,
+        number: usize,
+        seen: impl Fn(usize) -> Option<u16>,
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        let public = |wan| {
+            Some(match wan {
+                Wan::Port(port) if place.v6 => place.local(Local { host: 1, port }),
+                Wan::Port(port) => SocketAddr::from((place.public(), port)),
+                Wan::Seen(k) => {
+                    let port = seen(k)?;
+                    match self.events[k].send {
+                        Send::Out(local, _) => SocketAddr::new(place.shown(local), port),
+                        Send::In(..) | Send::Hairpin(..) => return None,
+                    }
+                }
+            })
+        };
+        Some(match self.events[number].send {
+            Send::Out(local, remote) => (place.local(local), place.remote(remote)),
+            Send::In(remote, wan) => (place.remote(remote), public(wan)?),
+            Send::Hairpin(local, wan) => (place.local(local), public(wan)?),
+        })
+    }
+
+    /// The packet of an event between these ends. An error is about `quote`; without that there is
+    /// none.
+    pub fn packet(
+        &self,
+        number: usize,
+        (src, dst): (SocketAddr, SocketAddr),
+        quote: Option<&Packet>,
+    ) -> Option<Packet> {
+        let event = &self.events[number];
+        let mut packet = event.body.packet(src, dst, number, quote)?;
+        if event.ttl != FAR {
+            let mut bytes = packet.into_bytes();
+            bytes[if src.is_ipv4() { 8 } else { 7 }] = event.ttl;
+            packet = Packet::parse(bytes).ok()?;
+            packet.fill_checksums();
+        }
+        Some(packet)
+    }
+
+    /// The packet that an event's ICMP error is about, of those that came out.
+    pub fn quote<'a>(&self, number: usize, outs: &'a [Option<Packet>]) -> Option<&'a Packet> {
+        match self.events[number].body {
+            Body::Error { about, .. } => outs[about].as_ref(),
+            _ => None,
+        }
+    }
+
     /// The script without these events and without those that are for what they show.
     pub fn without(&self, gone: &[usize]) -> Self {
         // Where each event that stays has moved to.
@@ -207,6 +259,12 @@ impl Script {
             if let Send::In(_, Wan::Seen(k)) | Send::Hairpin(_, Wan::Seen(k)) = &mut event.send {
                 match moved[*k] {
                     Some(new) => *k = new,
+                    None => stays = false,
+                }
+            }
+            if let Body::Error { about, .. } = &mut event.body {
+                match moved[*about] {
+                    Some(new) => *about = new,
                     None => stays = false,
                 }
             }
@@ -246,20 +304,15 @@ impl fmt::Display for Wan {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.at)?;
+        if self.ttl != FAR {
+            write!(f, "ttl {} ", self.ttl)?;
+        }
         match self.send {
             Send::Out(local, remote) => write!(f, "out {local} > {remote}")?,
             Send::In(remote, wan) => write!(f, "in {remote} > {wan}")?,
             Send::Hairpin(local, wan) => write!(f, "out {local} > {wan}")?,
         }
-        match self.body {
-            Body::Udp => write!(f, " udp"),
-            Body::Tcp {
-                flags,
-                seq,
-                ack,
-                len,
-            } => write!(f, " tcp {flags:02x} {seq} {ack} {len}"),
-        }
+        write!(f, " {}", self.body)
     }
 }
 
@@ -291,7 +344,11 @@ impl FromStr for Event {
 fn event(line: &str) -> Option<Event> {
     let mut words = line.split_whitespace();
     let at = words.next()?.parse().ok()?;
-    let side = words.next()?;
+    let (mut side, mut ttl) = (words.next()?, FAR);
+    if side == "ttl" {
+        ttl = words.next()?.parse().ok()?;
+        side = words.next()?;
+    }
     let (host, port) = words.next()?.split_once(':')?;
     let port = port.parse().ok()?;
     let local = |host: &str, port| {
@@ -318,17 +375,13 @@ fn event(line: &str) -> Option<Event> {
         }
         _ => return None,
     };
-    let body = match words.next()? {
-        "udp" => Body::Udp,
-        "tcp" => Body::Tcp {
-            flags: u8::from_str_radix(words.next()?, 16).ok()?,
-            seq: words.next()?.parse().ok()?,
-            ack: words.next()?.parse().ok()?,
-            len: words.next()?.parse().ok()?,
-        },
-        _ => return None,
-    };
-    words.next().is_none().then_some(Event { at, send, body })
+    let body = Body::parse(words)?;
+    Some(Event {
+        at,
+        ttl,
+        send,
+        body,
+    })
 }
 
 impl FromStr for Script {
@@ -348,7 +401,9 @@ impl FromStr for Script {
             } else {
                 let event: Event = line.parse()?;
                 let early = events.last().is_some_and(|e: &Event| e.at > event.at);
-                let ahead = matches!(event.wan(), Some(Wan::Seen(k)) if k >= events.len());
+                let known = |k| k < events.len();
+                let ahead = matches!(event.wan(), Some(Wan::Seen(k)) if !known(k))
+                    || matches!(event.body, Body::Error { about, .. } if !known(about));
                 if early || ahead {
                     return Err(bad());
                 }

@@ -100,6 +100,10 @@ impl Nat {
                 | Rule::NatStray
                 | Rule::PlantedFault
         );
+        // A segment that does not belong to its connection is not translated, so what is behind
+        // the address takes it for its own.
+        let strays = rule == Rule::NatTcpState && self.config.wan_input != WanInput::Drop;
+        let nobody = nobody || strays;
         if !nobody || !self.is_own(external) {
             return Verdict::Drop(rule);
         }
@@ -128,6 +132,7 @@ impl Nat {
             // The box's own stack has no socket there. The reset ends the flow at once, so no flow
             // is created.
             (WanInput::Accept, _) => reset(rule),
+            (WanInput::Reject, UnsolicitedSyn::Reset) => reset(rule),
             (WanInput::Reject, _) if !opens => Verdict::Answer(rule, unreachable()),
             (WanInput::Drop, _) if !opens => Verdict::Drop(rule),
             (_, UnsolicitedSyn::Drop) => Verdict::Drop(rule),

@@ -146,6 +146,30 @@ fn the_box_answers_inside_hosts_that_ask_its_external_address() {
 }
 
 #[test]
+fn a_segment_that_does_not_belong_is_for_the_box() {
+    for (name, answer) in [
+        ("linux", None),
+        ("linux-accept", Some(Proto::Tcp)),
+        ("linux-reject", Some(Proto::Icmp)),
+        ("openwrt", Some(Proto::Tcp)),
+    ] {
+        let mut lab = Lab::new(preset(name));
+        for one in OPEN {
+            assert!(step(&mut lab, one));
+        }
+        // A SYN from the other side of an open connection.
+        let mut syn = Packet::tcp(addr(S), addr(PUBLIC), SYN, 90_000, 0, b"");
+        let got = match lab.nat.inbound(lab.now, &mut syn) {
+            Verdict::Answer(_, answer) => Some(answer.flow().proto),
+            Verdict::Drop(Rule::NatTcpState) => None,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(got, answer, "{name}");
+        assert!(step(&mut lab, (false, ACK, 5_001, 1_001, 5)), "{name}");
+    }
+}
+
+#[test]
 fn a_port_below_1024_that_clashes_stays_below() {
     for (port, low, high) in [
         (500, 1, 511),

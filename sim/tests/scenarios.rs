@@ -77,6 +77,8 @@ scenarios! {
     the_planted_fault_is_not_seen_by_every_seed = "13-planted-fault.toml";
     the_peers_of_halkes_and_pouwelse = "14-halkes-pouwelse.toml";
     the_peers_of_dcutr = "15-dcutr.toml";
+    port_mappings_let_strangers_in_until_a_restart = "16-gateway.toml";
+    a_port_mapping_carries_a_torrent = "17-gateway-torrent.toml";
 }
 
 /// Another seed gives another hash, so the hash depends on what happens.

@@ -4,6 +4,7 @@ use super::{
     read::{
         keys::{Key, OPTIONS, TOP, TORRENT},
         keys_firewall::FIREWALL,
+        keys_gateway::GATEWAY,
         keys_link::LINK,
         keys_nat::NAT,
         keys_parts::{CHECKS, EVENT, EXPECT, HOST, RANDOM, ROUTER},
@@ -484,6 +485,8 @@ fn what_the_core_adds_is_said() {
 }
 
 /// A file that uses one key, in a context in which it is valid.
+const GATEWAY_HOME: &str = "[[router]]\nname='x'\nnat='linux'\ngateway='standard'\n";
+
 fn with_key(section: &str, key: &str, example: &str) -> String {
     let routers = "[[router]]\nname='isp'\n[[router]]\nname='home'\n";
     let hosts = "[[host]]\nname='server'\nkind='echo'\n[[host]]\nname='alice'\nkind='manual'\n\
@@ -497,7 +500,9 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
         "router" if key == "forward" => format!(
             "[[router]]\nname='home'\nnat='linux'\n{set}[[host]]\nname='alice'\nkind='manual'\nbehind='home'\n"
         ),
+        "router" if key == "gateway" => format!("[[router]]\nname='x'\nnat='linux'\n{set}"),
         "router" => format!("{all}[[router]]\nname='x'\n{set}"),
+        "gateway" => format!("{GATEWAY_HOME}{set}"),
         "nat" => {
             let first = if key == "forget-after" {
                 "forget-mapping = 1\n"
@@ -527,6 +532,20 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
             }
             _ => format!("{all}[[host]]\nname='x'\nkind='manual'\n{set}"),
         },
+        "event"
+            if matches!(
+                key,
+                "map" | "using" | "protocol" | "external-port" | "lease" | "for"
+            ) =>
+        {
+            let rest = match key {
+                "map" => "",
+                "for" => "map='alice'\nusing='upnp'\n",
+                _ => "map='alice'\n",
+            };
+            let alice = "[[host]]\nname='alice'\nkind='manual'\nbehind='x'\n";
+            format!("{GATEWAY_HOME}{alice}[[event]]\nat=1\n{rest}{set}")
+        }
         "event" => {
             let rest = match key {
                 "at" => "off='alice'\n",
@@ -616,6 +635,7 @@ fn every_documented_key_is_accepted() {
     accepted("router", ROUTER);
     accepted("nat", NAT);
     accepted("firewall", FIREWALL);
+    accepted("gateway", GATEWAY);
     accepted("host", HOST);
     accepted("link", LINK);
     accepted("event", EVENT);
@@ -840,4 +860,63 @@ quickcheck! {
         let less = doc.only(|n, e| e.section != "event" || kept(n));
         Scenario::from_document(&less).is_ok()
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_gateway_is_said() {
+    let alice = "[[host]]\nname='alice'\nkind='manual'\nbehind='x'\n\
+                 [[host]]\nname='bob'\nkind='steady'\nto='out'\nbehind='x'\n\
+                 [[host]]\nname='out'\nkind='echo'\n";
+    let home = |keys: &str, rest: &str| format!("{GATEWAY_HOME}{keys}{alice}{rest}");
+    for (text, message) in [
+        (
+            "[[router]]\nname='x'\ngateway='standard'\n".into(),
+            "this router has none",
+        ),
+        (
+            home("", "").replace("standard", "standart"),
+            "did you mean `standard`",
+        ),
+        (
+            "[[router]]\nname='x'\nnat='linux'\ngateway-mappings=5\n".into(),
+            "has none",
+        ),
+        (
+            home("gateway-quirks='ppp-onyl'\n", ""),
+            "did you mean ppp-only",
+        ),
+        (
+            home("gateway-protocols='upnp'\n", ""),
+            "a list of: upnp-igd1",
+        ),
+        (home("gateway-address='fe80::1'\n", ""), "one IPv4 address"),
+        (home("gateway-mappings=5000\n", ""), "gateway-mappings"),
+        (
+            home("", "[[event]]\nat=1\nmap='out'\n"),
+            "no gateway maps ports for out",
+        ),
+        (home("", "[[event]]\nat=1\nmap='bob'\n"), "of kind `steady`"),
+        (
+            home("", "[[event]]\nat=1\nmap='alice'\nfor='bob'\n"),
+            "by UPnP alone",
+        ),
+        (
+            home(
+                "",
+                "[[event]]\nat=1\nmap='alice'\nfor='out'\nusing='upnp'\n",
+            ),
+            "no gateway maps ports for out when alice asks",
+        ),
+        (
+            home("", "").replace(
+                "behind='x'\n[[host]]\nname='bob'",
+                "behind='x'\naddress='10.0.0.1'\n[[host]]\nname='bob'",
+            ),
+            "10.0.0.1 is taken",
+        ),
+    ] {
+        let error = Scenario::parse(&text, "f").expect_err(&text);
+        assert!(error.to_string().contains(message), "{error}\n{text}");
+    }
+    assert!(Scenario::parse(&home("", ""), "f").is_ok());
 }

@@ -6,7 +6,7 @@ use super::{
     World,
     device::{Kind, route_key},
 };
-use crate::id::DeviceId;
+use crate::{host::Host, id::DeviceId};
 
 impl World {
     /// Gives a router other addresses on its parent's side, like a provider after a new dial-up.
@@ -41,6 +41,11 @@ impl World {
         }
         for addr in wan.iter().filter(|addr| !old.contains(addr)) {
             self.announce(*addr, parent, router);
+        }
+        // A gateway notices, and tells its clients.
+        let device = &self.devices[router.index()];
+        if !device.off && device.machine().is_some_and(|machine| machine.on) {
+            self.call_host(router, Host::wake);
         }
     }
 

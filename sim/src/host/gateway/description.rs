@@ -437,7 +437,14 @@ const FIREWALL: &[Action] = &[
     ),
     (
         "GetOutboundPinholeTimeout",
-        &[(OUT, "OutboundPinholeTimeout", "A_ARG_TYPE_LeaseTime")],
+        &[
+            (IN, "RemoteHost", "A_ARG_TYPE_IPv6Address"),
+            (IN, "RemotePort", "A_ARG_TYPE_Port"),
+            (IN, "InternalClient", "A_ARG_TYPE_IPv6Address"),
+            (IN, "InternalPort", "A_ARG_TYPE_Port"),
+            (IN, "Protocol", "A_ARG_TYPE_Protocol"),
+            (OUT, "OutboundPinholeTimeout", "A_ARG_TYPE_LeaseTime"),
+        ],
     ),
 ];
 

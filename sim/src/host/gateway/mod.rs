@@ -6,8 +6,9 @@
 //! by IPv6 is let through by its firewall, so real traffic follows. Which protocols it speaks, its
 //! limits, and in what it deviates from the specifications is its [`GatewayProfile`].
 //!
-//! The restart of the router restarts the gateway. When its outer address changes, it says so as
-//! soon as it is called for any reason; [`Gateway::refresh`] is one.
+//! The restart of the router restarts the gateway, and [`World::renumber`](crate::World::renumber)
+//! wakes it: it announces the new address. [`Gateway::refresh`] does the same for who changes the NAT
+//! itself.
 //!
 //! Where the model stops: nothing subscribes to events, PCP's PEER and FILTER are unknown, and the
 //! description lists no devices but those that lead to port mappings.

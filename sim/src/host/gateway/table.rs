@@ -153,6 +153,7 @@ impl Mappings {
         let nat = nat.ok_or(Refused::NoAddress)?;
         let place = (wanted.proto, wanted.external);
         let known = self.by_port.get(&place).map(|m| (m.number, m.at));
+        let same = self.by_port.get(&place).map(|m| m.internal) == Some(wanted.internal);
         if known.is_none() {
             let public = nat.public().to_vec();
             if public.into_iter().any(|ip| {
@@ -191,8 +192,11 @@ impl Mappings {
         } else {
             None
         };
-        let number = known.map_or(self.made, |(number, _)| number);
-        self.made += u64::from(known.is_none());
+        // Who changes a mapping makes another one.
+        let number = known
+            .filter(|_| same)
+            .map_or(self.made, |(number, _)| number);
+        self.made += 1;
         let mapping = PortMapping {
             proto: wanted.proto,
             external: wanted.external,

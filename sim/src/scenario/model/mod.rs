@@ -1,5 +1,6 @@
 //! The content of a scenario, after it was checked.
 
+pub(crate) mod gateway;
 pub(crate) mod kinds;
 pub(crate) mod links;
 pub(crate) mod plan;
@@ -13,7 +14,7 @@ use super::syntax::{document::Document, error::ScenarioErrors};
 pub use links::{Limit, Link, QueueKind, Side};
 
 use crate::{
-    host::{engine::Lifetime, punch::LEAD, stack::tcp::Algorithm},
+    host::{engine::Lifetime, gateway::GatewayProfile, punch::LEAD, stack::tcp::Algorithm},
     middlebox::{firewall::FirewallConfig, nat::NatConfig},
     packet::{Proto, verdict::Rule},
 };
@@ -106,6 +107,10 @@ pub struct Router {
     pub forwards: Vec<PortForward>,
     /// Its region, if it is directly below the core.
     pub region: Option<String>,
+    /// The services that it offers to the hosts behind it.
+    pub gateway: Option<GatewayProfile>,
+    /// The inner address of its gateway; chosen automatically when `None`.
+    pub gateway_address: Option<IpAddr>,
     /// The link to the device above it.
     pub link: Link,
     /// The groups that it belongs to.
@@ -368,6 +373,15 @@ pub enum Action {
     Off(String),
     /// A host is switched on, and starts again.
     On(String),
+    /// A host asks its gateway for a port mapping.
+    Map {
+        /// The host that asks.
+        host: String,
+        /// The host that gets the mapping.
+        client: String,
+        /// What it asks for.
+        wanted: gateway::WantedMapping,
+    },
     /// A host sends a datagram.
     Send {
         /// The sending host.

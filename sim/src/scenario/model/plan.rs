@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Action, IpVersions, Router, Scenario};
+use super::{Action, IpVersions, Router, Scenario, gateway};
 use crate::{
     addresses::{public_v4, public_v6},
     middlebox::nat::MAX_FORWARDS,
@@ -44,6 +44,8 @@ pub(crate) enum Place {
     Node(String, &'static str),
     /// The receiver of the event in which the first host sends to the second.
     Send(String, String),
+    /// The event in which this host asks for a port mapping.
+    Map(String),
     /// The receivers of `[random]`.
     Random,
     /// The new addresses of this router.
@@ -110,6 +112,12 @@ impl Plan {
         });
         let all: Vec<Wanted<'_>> = routers.chain(hosts).collect();
         let mut used: BTreeSet<(Scope, IpAddr)> = CORE_ADDRESSES.map(|a| (None, a)).into();
+        for (n, r) in s.routers.iter().enumerate() {
+            let inner = r.gateway_address.unwrap_or_else(|| gateway::chosen(n));
+            if r.gateway.is_some() {
+                used.insert((Some(r.name.clone()), inner));
+            }
+        }
         let mut conflicts = Vec::new();
         for w in &all {
             for addr in w.given {
@@ -245,6 +253,23 @@ impl Plan {
         }
         let mut seen = BTreeSet::new();
         for event in &s.events {
+            if let Action::Map { host, client, .. } = &event.action {
+                let v4 = |name| self.of(name).iter().any(IpAddr::is_ipv4);
+                let gateway = s.gateway_of(host);
+                if gateway.is_none() || s.gateway_of(client) != gateway {
+                    conflicts.push(Conflict {
+                        place: Place::Map(host.clone()),
+                        message: format!("no gateway maps ports for {client} when {host} asks"),
+                        help: "put both behind one router with `gateway = \"standard\"`".into(),
+                    });
+                } else if !v4(host) || !v4(client) {
+                    conflicts.push(Conflict {
+                        place: Place::Map(host.clone()),
+                        message: "port mappings are made for hosts with IPv4".into(),
+                        help: format!("{host} has {}", self.list(host)),
+                    });
+                }
+            }
             if let Action::Send { from, to, .. } = &event.action
                 && seen.insert((from, to))
             {

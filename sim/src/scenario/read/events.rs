@@ -12,14 +12,22 @@ use super::{
     names::Names,
 };
 use crate::link::region::Region;
+use crate::packet::Proto;
 use crate::scenario::{
-    model::{Action, Event, Link, Random, Scenario, links, presets},
+    model::{
+        Action, Event, Link, Random, Scenario,
+        gateway::{Using, WantedMapping},
+        links, presets,
+    },
     syntax::{
         document::{Document, Entry, Item},
         error::{Errors, suggest},
         value,
     },
 };
+
+/// The lease that is asked for when an event names none.
+const LEASE: Duration = Duration::from_secs(3_600);
 
 pub(super) fn event(
     doc: &Document,
@@ -52,6 +60,7 @@ pub(super) fn event(
         "unplug" => vec!["flows"],
         "renumber" => vec!["wan", "flows"],
         "send" => vec!["to", "to-port", "port", "size"],
+        "map" => vec!["using", "protocol", "port", "external-port", "lease", "for"],
         _ => Vec::new(),
     };
     goes_together(doc, entry, what, &["at"], &goes_with, errors);
@@ -108,6 +117,34 @@ fn action(
         checked(names.host(doc, at(), &name).map(|_| ()), Action::Off(name))
     } else if let Some(name) = draft.on {
         checked(names.host(doc, at(), &name).map(|_| ()), Action::On(name))
+    } else if let Some(host) = draft.map {
+        let port = errors.keep(names.mapper(doc, at(), &host))?.port;
+        let client = draft.client.unwrap_or_else(|| host.clone());
+        let there = errors.keep(names.host(doc, entry.place("for"), &client))?;
+        let using = draft.using.unwrap_or(Using::NatPmp);
+        if client != host && using != Using::Upnp {
+            let message = "a host asks for another by UPnP alone";
+            errors.keep::<()>(Err(doc.error(
+                entry.place("for"),
+                message,
+                "add `using = \"upnp\"`",
+            )));
+        }
+        let port = draft
+            .port
+            .unwrap_or(if client == host { port } else { there.port });
+        let wanted = WantedMapping {
+            using,
+            proto: draft.protocol.unwrap_or(Proto::Udp),
+            port,
+            external: draft.external_port.unwrap_or(port),
+            lease: draft.lease.unwrap_or(LEASE),
+        };
+        Ok(Action::Map {
+            host,
+            client,
+            wanted,
+        })
     } else {
         let from = draft.send.unwrap_or_default();
         let own = errors.keep(names.sender(doc, at(), &from));

@@ -6,7 +6,7 @@ use super::keys::{Key, keys};
 use crate::{
     packet::{Proto, verdict::Rule},
     scenario::{
-        model::{Bound, IpVersions, Kind, PortForward, Random, kinds::KINDS},
+        model::{Bound, IpVersions, Kind, PortForward, Random, gateway::Using, kinds::KINDS},
         population::arrive::Arrivals,
         syntax::{
             document::{Value, ValueKind},
@@ -24,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) link: Option<String>,
     pub(crate) nat: Option<String>,
     pub(crate) firewall: Option<String>,
+    pub(crate) gateway_address: Option<IpAddr>,
     pub(crate) wan: Vec<IpAddr>,
     pub(crate) wan_count: Option<u16>,
     pub(crate) forwards: Vec<PortForward>,
@@ -57,6 +58,13 @@ pub(crate) const ROUTER: &[Key<Node>] = keys! {
         => |s, v| s.nat = Some(value::name(v)?);
     "firewall", "firewall preset", "none", "\"udp-blocked\"", "Its firewall."
         => |s, v| s.firewall = Some(value::name(v)?);
+    "gateway", "gateway preset", "none", "\"standard\"", "The services by which the hosts behind it make port mappings in its NAT. The keys below change the preset."
+        => |_s, v| value::name(v).map(drop)?;
+    "gateway-address", "address", "chosen for it", "\"192.168.1.1\"", "The address of its gateway on the inner side."
+        => |s, v| s.gateway_address = Some(match value::addresses(v)?.as_slice() {
+            [one @ IpAddr::V4(_)] => *one,
+            _ => return Err("one IPv4 address".into()),
+        });
     "wan", "addresses", "chosen for it", "[\"203.0.113.1\"]", "Its addresses on the outer side."
         => |s, v| s.wan = value::addresses(v)?;
     "wan-count", "whole number", "1", "2", "The number of addresses to choose, from 1 to 64."
@@ -145,6 +153,12 @@ pub(crate) struct EventDraft {
     pub(crate) off: Option<String>,
     pub(crate) on: Option<String>,
     pub(crate) send: Option<String>,
+    pub(crate) map: Option<String>,
+    pub(crate) using: Option<Using>,
+    pub(crate) protocol: Option<Proto>,
+    pub(crate) external_port: Option<u16>,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) client: Option<String>,
     pub(crate) preset: Option<String>,
     pub(crate) port: Option<u16>,
     pub(crate) to: Option<String>,
@@ -155,7 +169,7 @@ pub(crate) struct EventDraft {
 /// The keys that select the action of an event. Exactly one is required.
 pub(crate) const ACTIONS: &[&str] = &[
     "reboot", "cut", "unplug", "mend", "link", "change", "renumber", "part", "join", "off", "on",
-    "send",
+    "send", "map",
 ];
 
 /// The keys of `[[event]]`, besides [`super::keys_link::LINK`] for `link` and `change`.
@@ -186,6 +200,18 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.on = Some(value::name(v)?);
     "send", "host", "", "\"alice\"", "The host, of kind `manual`, sends a datagram to `to`."
         => |s, v| s.send = Some(value::name(v)?);
+    "map", "host", "", "\"alice\"", "The host, of kind `manual` or `echo`, asks its gateway for a port mapping."
+        => |s, v| s.map = Some(value::name(v)?);
+    "using", "upnp, nat-pmp or pcp", "nat-pmp", "\"pcp\"", "With `map`: the protocol by which it asks."
+        => |s, v| s.using = Some(value::choice(v, &[("upnp", Using::Upnp), ("nat-pmp", Using::NatPmp), ("pcp", Using::Pcp)])?);
+    "protocol", "udp or tcp", "udp", "\"tcp\"", "With `map`: the transport whose port is mapped."
+        => |s, v| s.protocol = Some(value::choice(v, &[("udp", Proto::Udp), ("tcp", Proto::Tcp)])?);
+    "external-port", "port", "the port inside", "7000", "With `map`: the port outside."
+        => |s, v| s.external_port = Some(value::short(v, 1, u16::MAX)?);
+    "lease", "time", "1h", "\"10min\"", "With `map`: how long the mapping is to last."
+        => |s, v| s.lease = Some(value::duration(v)?);
+    "for", "host", "the host itself", "\"alice\"", "With `map` by UPnP: the host that gets the mapping."
+        => |s, v| s.client = Some(value::name(v)?);
     "preset", "link preset", "\"lan\"", "\"dsl\"", "With `link`: the preset of the new link."
         => |s, v| s.preset = Some(value::name(v)?);
     "wan", "addresses", "chosen for it", "[\"203.0.113.9\"]", "With `renumber`: the new addresses."
@@ -196,7 +222,7 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.to = Some(value::name(v)?);
     "to-port", "port", "that host's port", "7000", "With `send`: the port of the receiver, which is required for a router."
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
-    "port", "port", "the sender's port", "40001", "With `send`: the port of the sender."
+    "port", "port", "that host's port", "40001", "With `send`: the port of the sender. With `map`: the port inside, which is that of the host by default."
         => |s, v| s.port = Some(value::short(v, 1, u16::MAX)?);
     "size", "whole number", "64", "100", "With `send`: the bytes of data, from 16 to 1400."
         => |s, v| s.size = Some(value::short(v, 16, 1_400)?);

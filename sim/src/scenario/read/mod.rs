@@ -6,6 +6,7 @@ mod events;
 pub(crate) mod expects;
 pub(crate) mod keys;
 pub(crate) mod keys_firewall;
+pub(crate) mod keys_gateway;
 pub(crate) mod keys_link;
 pub(crate) mod keys_nat;
 pub(crate) mod keys_parts;
@@ -24,6 +25,7 @@ use self::{
     expects::expect,
     keys::{OPTIONS, TOP, TORRENT},
     keys_firewall::FIREWALL,
+    keys_gateway::GATEWAY,
     keys_link::LINK,
     keys_nat::NAT,
     keys_parts::{HOST, Node, ROUTER},
@@ -45,6 +47,7 @@ use super::{
         value,
     },
 };
+use crate::host::gateway::GatewayProfile;
 
 /// The tables of a scenario, and whether each may occur several times.
 const SECTIONS: &[(&str, bool)] = &[
@@ -276,11 +279,13 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
             .keep(found)
             .or_else(|| presets::firewall("no-inbound"))
     });
+    let mut gateway = gateway(doc, entry, errors);
     for item in &entry.items {
         let taken = take(doc, item, ROUTER, &mut node)
             .or_else(|| take(doc, item, LINK, &mut link))
             .or_else(|| take(doc, item, NAT, nat.as_mut()?))
-            .or_else(|| take(doc, item, FIREWALL, firewall.as_mut()?));
+            .or_else(|| take(doc, item, FIREWALL, firewall.as_mut()?))
+            .or_else(|| take(doc, item, GATEWAY, gateway.as_mut()?));
         let taken = taken.unwrap_or_else(|| {
             if NAT.iter().any(|k| k.name == item.key) {
                 let message = format!("`{}` changes a NAT, and this router has none", item.key);
@@ -294,10 +299,15 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
                 let help = "add `firewall = \"no-inbound\"`, or `firewall = \"open\"`";
                 return Err(doc.error(item.at.clone(), message, help));
             }
+            if GATEWAY.iter().any(|k| k.name == item.key) {
+                let message = format!("`{}` changes a gateway, and this has none", item.key);
+                return Err(doc.error(item.at.clone(), message, "add `gateway = \"standard\"`"));
+            }
             let known: Vec<&str> = names_of(ROUTER)
                 .chain(names_of(LINK))
                 .chain(names_of(NAT))
                 .chain(names_of(FIREWALL))
+                .chain(names_of(GATEWAY))
                 .collect();
             Err(unknown(doc, entry, item, &known))
         });
@@ -318,6 +328,11 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         let at = entry.place("forward");
         errors.keep::<()>(Err(doc.error(at, message, "add `nat = \"linux\"`")));
     }
+    if gateway.is_some() && nat.is_none() {
+        let message = "a gateway maps the ports of a NAT, and this router has none";
+        let help = "add `nat = \"linux\"`";
+        errors.keep::<()>(Err(doc.error(entry.place("gateway"), message, help)));
+    }
     link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
     errors.keep(link_works(doc, entry, links::checked(&link)));
     (errors.len() == before).then_some(Router {
@@ -331,9 +346,30 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         wan_count: node.wan_count.unwrap_or(1),
         forwards: node.forwards,
         region: node.region,
+        gateway,
+        gateway_address: node.gateway_address,
         link,
         groups: node.groups,
     })
+}
+
+/// The gateway preset that a router names.
+fn gateway(doc: &Document, entry: &Entry, errors: &mut Errors) -> Option<GatewayProfile> {
+    let item = entry.item("gateway")?;
+    let name = errors.keep(value::name(&item.value).map_err(|wrong| {
+        let message = "`gateway` is wrong";
+        doc.error(item.value.at.clone(), message, format!("expected {wrong}"))
+    }))?;
+    let found = GatewayProfile::preset(&name).ok_or_else(|| {
+        let names = GatewayProfile::PRESETS.iter().map(|(name, ..)| *name);
+        let help = suggest(&name, names, "presets");
+        let message = format!("there is no gateway preset `{name}`");
+        doc.error(item.value.at.clone(), message, help)
+    });
+    // The other keys are checked with another one.
+    errors
+        .keep(found)
+        .or_else(|| Some(GatewayProfile::default()))
 }
 
 fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Option<Host> {
@@ -422,6 +458,7 @@ fn place_of(doc: &Document, place: &Place) -> Range<usize> {
     match place {
         Place::Node(name, key) => find(&|e| is_named(e, name), key),
         Place::Send(from, to) => find(&|e| has(e, "send", from) && has(e, "to", to), "to"),
+        Place::Map(host) => find(&|e| has(e, "map", host), "map"),
         Place::Random => find(&|e| e.section == "random", "receivers"),
         Place::Renumber(router) => find(&|e| has(e, "renumber", router), "wan"),
     }

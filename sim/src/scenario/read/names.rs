@@ -270,6 +270,11 @@ impl Names {
         self.host_that(doc, at, name, |k| k.kind == Kind::Manual)
     }
 
+    pub(crate) fn mapper(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<HostRef> {
+        let maps = |k: &KindInfo| matches!(k.kind, Kind::Manual | Kind::Echo);
+        self.host_that(doc, at, name, maps)
+    }
+
     pub(crate) fn asker(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
         let asks = |k: &KindInfo| matches!(k.kind, Kind::Manual | Kind::Steady);
         self.host_that(doc, at, name, asks).map(|_| ())

@@ -9,12 +9,16 @@ use super::{
     read::{
         keys::{Key, OPTIONS, TOP, TORRENT},
         keys_firewall::FIREWALL,
+        keys_gateway::GATEWAY,
         keys_link::LINK,
         keys_nat::NAT,
         keys_parts::{EVENT, EXPECT, HOST, RANDOM, ROUTER},
     },
 };
-use crate::packet::verdict::Rule;
+use crate::{
+    host::gateway::{GatewayProfile, Quirk},
+    packet::verdict::Rule,
+};
 
 /// Every table and key, kind, preset and rule, in Markdown.
 #[must_use]
@@ -24,6 +28,7 @@ pub fn reference() -> String {
     section(&mut out, "`[[router]]`", ROUTER);
     section(&mut out, "`[[router]]`: changes to its NAT", NAT);
     section(&mut out, "`[[router]]`: changes to its firewall", FIREWALL);
+    section(&mut out, "`[[router]]`: changes to its gateway", GATEWAY);
     section(&mut out, "`[[host]]`", HOST);
     section(&mut out, "`[[host]]`: by its kind", OPTIONS);
     section(
@@ -54,6 +59,15 @@ pub fn reference() -> String {
     }
     list(&mut out, "NAT presets", presets::nats());
     list(&mut out, "Firewall presets", presets::firewalls());
+    let gateways = GatewayProfile::PRESETS.iter();
+    list(
+        &mut out,
+        "Gateway presets",
+        gateways.map(|(name, about, _)| (*name, *about)),
+    );
+    let quirks = Quirk::ALL.iter();
+    let quirks = quirks.map(|q| (q.name(), format!("{} Source: {}.", q.about(), q.source())));
+    list(&mut out, "Quirks of gateways", quirks);
     list(&mut out, "Link presets", presets::links());
     let regions: Vec<String> = presets::regions().map(|r| format!("`{r}`")).collect();
     let _ = writeln!(out, "\n### Regions\n\n{}", regions.join(", "));

@@ -1,20 +1,33 @@
 //! Builds the world of a scenario.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
     built::{Built, Shared, at},
     engines,
     hosts::{Echo, Flood, Manual, Pace, Planned, Steady},
+    mapper::{Mapper, PlannedMapping},
 };
 use crate::{
-    host::punch::{EndConfig, Introduction, Rendezvous, TcpEnd, UdpEnd},
+    host::{
+        gateway::{ELSEWHERE, Gateway},
+        punch::{EndConfig, Introduction, Rendezvous, TcpEnd, UdpEnd},
+    },
     id::DeviceId,
     link::region::RegionMatrix,
     middlebox::{BoxConfig, GatewayConfig},
-    scenario::model::{Action, Advertise, Event, Host, Kind, Router, Scenario, links, plan::Plan},
+    scenario::model::{
+        Action, Advertise, Event, Host, Kind, Router, Scenario, gateway, links, plan::Plan,
+    },
     world::{self, World},
 };
+
+/// The inner IPv6 address of every gateway, which is valid on one link only.
+const INNER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
 /// Builds the world of a scenario, with all events planned and without starting it.
 pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
@@ -32,11 +45,16 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
     if s.has_regions() {
         built.world.set_latency(RegionMatrix::earth());
     }
-    for r in &s.routers {
+    for (n, r) in s.routers.iter().enumerate() {
+        let inner = r.gateway_address.unwrap_or_else(|| gateway::chosen(n));
+        let offered = r.gateway.as_ref();
         let config = BoxConfig {
             nat: r.nat.clone(),
             firewall: r.firewall.clone(),
-            gateway: GatewayConfig::default(),
+            gateway: GatewayConfig {
+                lan: offered.map(|_| inner),
+                also: offered.map_or_else(Vec::new, |_| vec![INNER_V6, ELSEWHERE.into()]),
+            },
         };
         let above = r
             .behind
@@ -47,6 +65,11 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
             .world
             .add_router(above, links::config(&r.link), config, &wan);
         built.named(id, &r.name, r.region.as_deref());
+        if let Some(profile) = offered {
+            let addrs = [inner, INNER_V6, ELSEWHERE.into()];
+            let gateway = Gateway::new(&addrs, profile.clone());
+            built.world.set_gateway(id, gateway);
+        }
     }
     let events = s.all_events(seed);
     for h in &s.hosts {
@@ -112,10 +135,12 @@ impl Built {
         match h.kind {
             Kind::Manual => {
                 let plan = self.sends(h, events);
-                self.world.add_host(above, link, &addrs, Manual::new(plan))
+                let manual = Manual::new(plan).mapping(self.mapper(s, h, events));
+                self.world.add_host(above, link, &addrs, manual)
             }
             Kind::Echo => {
                 let echo = Echo::new(h.port(), o.reply_after);
+                let echo = echo.mapping(self.mapper(s, h, events));
                 self.world.add_host(above, link, &addrs, echo)
             }
             Kind::Steady => {
@@ -158,6 +183,26 @@ impl Built {
                 engines::add(self, s, h, above, link, &shared)
             }
         }
+    }
+
+    /// The port mappings that events make a host ask for.
+    fn mapper(&self, s: &Scenario, h: &Host, events: &[Event]) -> Mapper {
+        let v4 = |name: &str| self.plan.of(name).iter().find(|ip| ip.is_ipv4()).copied();
+        let of_host = events.iter().filter_map(|e| match &e.action {
+            Action::Map {
+                host,
+                client,
+                wanted,
+            } if *host == h.name => Some(PlannedMapping {
+                at: at(e.at),
+                local: v4(host)?,
+                gateway: s.gateway_of(host)?.1,
+                wanted: *wanted,
+                client: v4(client)?,
+            }),
+            _ => None,
+        });
+        Mapper::new(of_host.collect())
     }
 
     /// The datagrams that events make a host send.

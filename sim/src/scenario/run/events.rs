@@ -54,7 +54,7 @@ pub(super) fn plan(built: &mut Built, s: &Scenario, events: &[Event]) {
             Action::Off(h) => actions.push(world::Action::SwitchOff(node(h))),
             Action::On(h) => actions.push(world::Action::SwitchOn(node(h))),
             // The sending host has its own list.
-            Action::Send { .. } => {}
+            Action::Send { .. } | Action::Map { .. } => {}
         }
         for action in actions {
             built.world.at(at(event.at), action);

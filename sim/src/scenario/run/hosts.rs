@@ -8,6 +8,7 @@ use std::{
 
 use dunlin_core::Instant;
 
+use super::mapper::Mapper;
 use crate::{
     host::{Host, HostCx},
     packet::{Packet, Proto},
@@ -81,6 +82,7 @@ pub(crate) struct Planned {
 #[derive(Debug, Default)]
 pub(crate) struct Manual {
     plan: VecDeque<Planned>,
+    mapper: Mapper,
     pub(crate) calls: Calls,
 }
 
@@ -89,8 +91,14 @@ impl Manual {
     pub(crate) fn new(plan: Vec<Planned>) -> Self {
         Self {
             plan: plan.into(),
+            mapper: Mapper::default(),
             calls: Calls::default(),
         }
+    }
+
+    /// Asks for port mappings, too.
+    pub(crate) fn mapping(self, mapper: Mapper) -> Self {
+        Self { mapper, ..self }
     }
 }
 
@@ -100,9 +108,13 @@ impl Host for Manual {
         while self.plan.front().is_some_and(|p| p.at < cx.now) {
             self.plan.pop_front();
         }
+        self.mapper.start(cx.now);
     }
 
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let Some(packet) = self.mapper.packet(cx, packet) else {
+            return;
+        };
         self.calls.answer(cx.now, &packet);
         cx.recycle(packet);
     }
@@ -113,10 +125,12 @@ impl Host for Manual {
             let n = self.calls.call(cx.now);
             cx.send_udp(p.from, p.to, &data(n, p.size));
         }
+        self.mapper.wake(cx);
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.plan.front().map(|p| p.at)
+        let planned = self.plan.front().map(|p| p.at);
+        self.mapper.next_wake().into_iter().chain(planned).min()
     }
 }
 
@@ -126,15 +140,22 @@ pub(crate) struct Echo {
     port: u16,
     after: Duration,
     kept: VecDeque<(Instant, Packet)>,
+    mapper: Mapper,
 }
 
 impl Echo {
-    pub(crate) const fn new(port: u16, after: Duration) -> Self {
+    pub(crate) fn new(port: u16, after: Duration) -> Self {
         Self {
             port,
             after,
             kept: VecDeque::new(),
+            mapper: Mapper::default(),
         }
+    }
+
+    /// Asks for port mappings, too.
+    pub(crate) fn mapping(self, mapper: Mapper) -> Self {
+        Self { mapper, ..self }
     }
 
     fn send_due(&mut self, cx: &mut HostCx<'_>) {
@@ -149,7 +170,14 @@ impl Echo {
 }
 
 impl Host for Echo {
+    fn start(&mut self, cx: &mut HostCx<'_>) {
+        self.mapper.start(cx.now);
+    }
+
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let Some(packet) = self.mapper.packet(cx, packet) else {
+            return;
+        };
         let flow = packet.flow();
         if flow.proto == Proto::Udp && flow.dst.port() == self.port && self.kept.len() < MAX_KEPT {
             self.kept.push_back((cx.now + self.after, packet));
@@ -161,10 +189,12 @@ impl Host for Echo {
 
     fn wake(&mut self, cx: &mut HostCx<'_>) {
         self.send_due(cx);
+        self.mapper.wake(cx);
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.kept.front().map(|(at, _)| *at)
+        let kept = self.kept.front().map(|(at, _)| *at);
+        self.mapper.next_wake().into_iter().chain(kept).min()
     }
 }
 

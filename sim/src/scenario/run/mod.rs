@@ -6,6 +6,7 @@ mod check;
 mod engines;
 mod events;
 mod hosts;
+mod mapper;
 mod sequence;
 mod timeline;
 mod watched;

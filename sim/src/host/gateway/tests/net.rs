@@ -159,6 +159,31 @@ fn what_is_stored_survives_a_restart_with_the_epoch() {
 }
 
 #[test]
+fn a_new_address_is_told_and_mappings_move_there() {
+    let mut home = Home::new(GatewayProfile::default());
+    home.wait(Duration::from_secs(600));
+    home.ask(home.a, &pmp(natpmp::Protocol::Udp, 6881, 3600))
+        .expect("an answer");
+    home.heard(home.b);
+    let new = std::net::Ipv4Addr::new(6, 6, 6, 12);
+    home.world.renumber(home.router, &[new.into()], false);
+    home.wait(Duration::from_secs(300));
+    let said = announcements(&mut home);
+    let epochs: Vec<u32> = said.iter().filter(|s| s.0 == 0).map(|s| s.1).collect();
+    assert_eq!(epochs, [0, 0, 0, 1, 3, 7, 15, 31, 63, 127]);
+    let told = home.ask(home.a, &[0, 0]).expect("an answer");
+    let told = natpmp::Response::parse(&told).expect("NAT-PMP");
+    assert_eq!(told.body, natpmp::Body::Address(new));
+    let stranger = ([8, 8, 0, 1], 77).into();
+    let reached = home.knock(Proto::Udp, stranger, (new, 6881).into());
+    assert_eq!(reached, Some((A, 6881).into()));
+    // The lease did not begin again.
+    home.wait(Duration::from_secs(3_300));
+    let stranger = ([8, 8, 0, 1], 78).into();
+    assert_eq!(home.knock(Proto::Udp, stranger, (new, 6881).into()), None);
+}
+
+#[test]
 fn what_is_forwarded_by_hand_stays_with_its_owner() {
     for (igd, code) in [(Igd::V1, 718), (Igd::V2, 729)] {
         let mut home = Home::new(GatewayProfile {

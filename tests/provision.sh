@@ -84,6 +84,9 @@ need_peers() {
   /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || install_packages python3-libtorrent
 }
 
+# A gateway daemon. Its package wants to start one; install_packages sees that it does not.
+need_miniupnpd() { need miniupnpd miniupnpd miniupnpd-nftables; }
+
 # webtorrent and its DHT from the npm registry with what their lock file names, and the scripts that drive them. Nothing is
 # compiled: uTP and WebRTC, which need that, are left out.
 need_webtorrent() {

@@ -29,6 +29,11 @@ const EXPLAINED: &[(&str, &str)] = &[
         "the daemon still reads a draft's version 1, in which this request is malformed; the model \
          answers with its own version",
     ),
+    (
+        "http connection",
+        "the daemon's description calls the answer of AddAnyPortMapping NewExternalPort, but the \
+         answer and the standard say NewReservedPort",
+    ),
 ];
 
 #[test]

@@ -188,7 +188,7 @@ fn hairpin(name: &str, kind: &str, connects: bool) -> String {
     let host = |me: &str, peer: &str, port: u16| {
         format!(
             "[[host]]\nname = \"{me}\"\nbehind = \"box\"\nkind = \"{kind}\"\nport = {port}\n\
-             to = \"{peer}\"\nvia = \"meeting\"\n"
+             to = \"{peer}\"\nvia = \"meeting\"\nadvertise = \"never\"\n"
         )
     };
     format!(

@@ -38,6 +38,7 @@ macro_rules! cases {
             let mut files: Vec<String> = std::fs::read_dir(folder())
                 .expect("the folder is there")
                 .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+                .filter(|name| name.ends_with(".toml"))
                 .collect();
             files.sort();
             assert_eq!(files, [$($file),+]);

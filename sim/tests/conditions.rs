@@ -31,6 +31,10 @@ cases! {
     a_change_of_a_link_changes_nothing_else = "changes.toml";
     forwarded_ports_let_strangers_in = "forwards.toml";
     firewalls_have_ports_rules_and_timers = "firewalls.toml";
+    stun_clients_find_out_how_nats_behave = "stun.toml";
+    names_answer_fail_or_time_out = "names.toml";
+    a_dht_tells_engines_of_each_other = "dht.toml";
+    hosts_have_several_addresses = "addresses.toml";
 }
 
 /// Each error says where, what, and what to do.
@@ -134,6 +138,48 @@ fn what_is_wrong_is_told_with_what_would_be_right() {
             "4:9",
             "port 80 is forwarded twice",
             "another outer port",
+        ),
+        (
+            format!("{host}[[host]]\nname='d'\nkind='dns'\nnames='gone'"),
+            "7:7",
+            "`names` is wrong",
+            "tracker.example = tracker",
+        ),
+        (
+            format!("{host}[[host]]\nname='d'\nkind='dns'\nnames='a.example = nobody'"),
+            "7:7",
+            "no router or host `nobody`",
+            "names: a, d",
+        ),
+        (
+            format!("{host}[[host]]\nname='d'\nkind='dns'"),
+            "4:1",
+            "`names` is missing",
+            "add `names",
+        ),
+        (
+            format!("{host}[[host]]\nname='e'\nkind='engine-seed'\ndns='a'"),
+            "7:5",
+            "`a` is of kind `manual`",
+            "this takes dns",
+        ),
+        (
+            format!("{host}[[host]]\nname='e'\nkind='dht'\nbootstrap='a'"),
+            "7:11",
+            "`a` is of kind `manual`",
+            "this takes dht",
+        ),
+        (
+            format!("{host}[[host]]\nname='c'\nkind='stun-client'\nto='a'"),
+            "7:4",
+            "`a` is of kind `manual`",
+            "nothing but a `stun` host answers",
+        ),
+        (
+            format!("{host}[[expect]]\nbehaviour=['a','EIM']"),
+            "5:11",
+            "`behaviour` is wrong",
+            "a host, a mapping and a filtering",
         ),
         (
             "[[router]]\nname='r'\nfirewall-rules='drop in any'".into(),

@@ -26,8 +26,8 @@ mod tests;
 
 pub use limits::{MAX_DEPTH, MAX_EVENTS, MAX_NODES};
 pub use model::{
-    Action, Advertise, Bound, Check, Event, Expect, Host, Kind, Limit, Link, Options, PortForward,
-    QueueKind, Quota, Random, Router, Scenario, Side, Torrent,
+    Action, Advertise, Bound, Check, Event, Expect, Host, Kind, Limit, Link, NameAnswer, NameEntry,
+    Options, PortForward, QueueKind, Quota, Random, Router, Scenario, Side, Torrent,
     kinds::{KINDS, KindInfo},
     random::written_out,
 };

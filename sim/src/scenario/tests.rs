@@ -36,12 +36,24 @@ nat = "linux"
 filtering = "EIF"
 mapping = "APDM"
 delay = "20ms"
+forward = ["udp 6881 alice:40000"]
+firewall = "no-inbound"
+firewall-rules = ["allow in udp from 53 stateless", "reject out tcp 25"]
 
 [[router]]
 name = "isp"
 nat = "linux"
 ports = "block(64)"
 region = "eu-west"
+link = "fibre"
+up = "2 Mbit/s"
+queue = "100 packets"
+up-discipline = "fq-codel(5ms, 100ms)"
+down-discipline = "red"
+down-loss = "1%"
+down-loss-burst = 4
+jitter = "2ms"
+overtaking = true
 
 [[host]]
 name = "alice"
@@ -61,6 +73,58 @@ to = "server"
 link = "mobile-4g"
 loss = "1%"
 
+[[host]]
+name = "stun"
+kind = "stun"
+
+[[host]]
+name = "client"
+behind = "home"
+kind = "stun-client"
+to = "stun"
+address-count = 2
+
+[[host]]
+name = "dns"
+kind = "dns"
+names = ["a.example = server", "b.example = timeout"]
+
+[[host]]
+name = "node"
+kind = "dht"
+
+[[host]]
+name = "other"
+kind = "dht"
+bootstrap = "node"
+
+[[event]]
+at = "20s"
+change = "isp"
+up-discipline = "codel"
+up-loss = "gilbert-elliott(1%, 20%, 0%, 50%)"
+
+[[event]]
+at = "30s"
+renumber = "isp"
+flows = "kept"
+
+[[event]]
+at = "40s"
+unplug = "home"
+
+[[event]]
+at = "42s"
+mend = "home"
+
+[[event]]
+at = "50s"
+part = "eu-west"
+
+[[event]]
+at = "51s"
+join = "eu-west"
+
 [[event]]
 at = "12s"
 reboot = "home"
@@ -77,6 +141,9 @@ gap = "5s"
 [[expect]]
 rule = "nat.rebooted"
 at = "home"
+
+[[expect]]
+behaviour = ["client", "APDM", "APDF"]
 "#;
 
 /// A scenario with populations of every kind.
@@ -589,6 +656,7 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
                 _ => "",
             };
             let punch = "[[host]]\nname='r'\nkind='rendezvous'\n\
+                         [[host]]\nname='s'\nkind='stun'\n\
                          [[host]]\nname='p'\nkind='udp-punch'\nto='q'\nvia='r'\nkeepalive=5\n\
                          [[host]]\nname='q'\nkind='udp-punch'\nto='p'\nvia='r'\nkeepalive=5\n\
                          [[host]]\nname='bystander'\nkind='manual'\n\
@@ -616,6 +684,7 @@ fn accepted<S>(section: &str, keys: &[Key<S>]) {
             ("expect", "connected" | "not-connected" | "stays-connected") => {
                 "kind='udp-punch'\nto='*'\nvia='r'\nkeepalive='5s'"
             }
+            ("expect", "behaviour") => "kind='stun-client'\nto='s'",
             ("expect", "completed" | "not-completed" | "sooner") => "kind='engine-leech'",
             _ => "",
         };
@@ -647,6 +716,8 @@ fn every_documented_key_is_accepted() {
 fn every_option_of_every_kind_is_accepted() {
     let support = "[[host]]\nname='server'\nkind='rendezvous'\n\
                    [[host]]\nname='tracker'\nkind='tracker'\n\
+                   [[host]]\nname='node'\nkind='dht'\n\
+                   [[host]]\nname='dns'\nkind='dns'\nnames='a.example = tracker'\n\
                    [[host]]\nname='alice'\nkind='engine-seed'\n";
     for kind in KINDS {
         let needs = kind.needs.iter().chain(kind.takes);
@@ -661,6 +732,7 @@ fn every_option_of_every_kind_is_accepted() {
         let (other, rest) = match kind.kind {
             Kind::UdpPunch | Kind::TcpPunch => (kind.name, "to = 'x'\nvia = 'server'"),
             k if k.is_engine() => (kind.name, ""),
+            Kind::StunClient => ("stun", ""),
             _ => ("echo", ""),
         };
         let text = format!(

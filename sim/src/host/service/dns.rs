@@ -17,10 +17,23 @@ const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 const HEADER: usize = 12;
 
+/// What a name server says about a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsAnswer {
+    /// Its addresses, of both versions.
+    Addresses(Vec<IpAddr>),
+    /// There is no such name (NXDOMAIN).
+    NoSuchName,
+    /// The server failed (SERVFAIL).
+    Failure,
+    /// Nothing.
+    Silence,
+}
+
 /// A name server.
 #[derive(Clone, Debug, Default)]
 pub struct Dns {
-    names: BTreeMap<String, Vec<IpAddr>>,
+    names: BTreeMap<String, DnsAnswer>,
     /// The number of questions answered, including those for names that do not exist.
     pub asked: u64,
 }
@@ -29,11 +42,17 @@ impl Dns {
     /// Creates a server that knows `names`, which are matched regardless of case.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Self {
-        let lower = |(name, addrs): (String, Vec<IpAddr>)| (name.to_ascii_lowercase(), addrs);
-        Self {
-            names: names.into_iter().map(lower).collect(),
-            asked: 0,
-        }
+        let server = Self::default();
+        names.into_iter().fold(server, |server, (name, addrs)| {
+            server.with(&name, DnsAnswer::Addresses(addrs))
+        })
+    }
+
+    /// The same server with this answer about a name, which is matched regardless of case.
+    #[must_use]
+    pub fn with(mut self, name: &str, answer: DnsAnswer) -> Self {
+        self.names.insert(name.to_ascii_lowercase(), answer);
+        self
     }
 
     /// The answer to a query with one question; `None` for anything else.
@@ -46,14 +65,16 @@ impl Dns {
         let (name, end) = read_name(query, HEADER)?;
         let question = query.get(HEADER..end + 4)?;
         let kind = u16::from_be_bytes([query[end], query[end + 1]]);
-        let known = self.names.get(&name);
-        let found: Vec<IpAddr> = known
-            .into_iter()
-            .flatten()
+        let (code, addrs) = match self.names.get(&name) {
+            Some(DnsAnswer::Addresses(addrs)) => (0, addrs.as_slice()),
+            Some(DnsAnswer::Failure) => (2, &[][..]),
+            Some(DnsAnswer::NoSuchName) | None => (3, &[][..]),
+            Some(DnsAnswer::Silence) => return None,
+        };
+        let found: Vec<IpAddr> = (addrs.iter())
             .filter(|ip| kind == if ip.is_ipv4() { TYPE_A } else { TYPE_AAAA })
             .copied()
             .collect();
-        let code = if known.is_some() { 0 } else { 3 };
         let mut answer = head[..2].to_vec();
         // An authoritative response; recursion is available, and desired if the query said so.
         answer.extend_from_slice(&[0x84 | (head[2] & 1), 0x80 | code, 0, 1]);
@@ -163,6 +184,21 @@ mod tests {
         let unknown = dns.answer(&query("other.example", 1)).unwrap();
         let unknown = DnsPacket::new_checked(&unknown[..]).unwrap();
         assert_eq!(unknown.rcode(), DnsRcode::NXDomain);
+    }
+
+    #[test]
+    fn names_fail_as_they_are_told_to() {
+        let dns = Dns::default()
+            .with("broken.example", DnsAnswer::Failure)
+            .with("Mute.example", DnsAnswer::Silence)
+            .with("gone.example", DnsAnswer::NoSuchName);
+        let code = |name| {
+            let answer = dns.answer(&query(name, 1))?;
+            Some(DnsPacket::new_checked(&answer[..]).unwrap().rcode())
+        };
+        assert_eq!(code("broken.example"), Some(DnsRcode::ServFail));
+        assert_eq!(code("mute.example"), None);
+        assert_eq!(code("gone.example"), Some(DnsRcode::NXDomain));
     }
 
     quickcheck::quickcheck! {

@@ -39,6 +39,13 @@ impl StunServer {
         }
     }
 
+    /// The same server on this port and the one after it.
+    #[must_use]
+    pub const fn on(mut self, port: u16) -> Self {
+        self.ports = [port, if port == u16::MAX { 1 } else { port + 1 }];
+        self
+    }
+
     /// Writes the response to a request. Returns its source, destination and length.
     fn answer(
         &self,

@@ -14,8 +14,14 @@ use super::syntax::{document::Document, error::ScenarioErrors};
 pub use links::{Limit, Link, QueueKind, Side};
 
 use crate::{
-    host::{engine::Lifetime, gateway::GatewayProfile, punch::LEAD, stack::tcp::Algorithm},
-    middlebox::{firewall::FirewallConfig, nat::NatConfig},
+    host::{
+        engine::Lifetime, gateway::GatewayProfile, punch::LEAD, service::DnsAnswer,
+        stack::tcp::Algorithm,
+    },
+    middlebox::{
+        firewall::FirewallConfig,
+        nat::{Filtering, Mapping, NatConfig},
+    },
     packet::{Proto, verdict::Rule},
 };
 
@@ -153,6 +159,8 @@ pub struct Host {
     pub kind: Kind,
     /// Its addresses; chosen automatically when empty.
     pub addresses: Vec<IpAddr>,
+    /// The number of addresses to choose, of each version.
+    pub address_count: u16,
     /// The IP versions of the addresses to choose.
     pub ip: IpVersions,
     /// Its region, if it is directly below the core.
@@ -242,6 +250,14 @@ pub enum Kind {
     TcpPunch,
     /// Runs a tracker.
     Tracker,
+    /// Runs a STUN server.
+    Stun,
+    /// Finds out how a NAT behaves.
+    StunClient,
+    /// Runs a name server.
+    Dns,
+    /// Runs a node of the DHT.
+    Dht,
     /// Runs the engine with the complete torrent.
     EngineSeed,
     /// Runs the engine without any of the torrent.
@@ -283,6 +299,14 @@ pub struct Options {
     pub size: u16,
     /// The names of the trackers to which an engine announces.
     pub trackers: Vec<String>,
+    /// The addresses of trackers to which an engine announces, too.
+    pub tracker_urls: Vec<String>,
+    /// The name servers of an engine.
+    pub dns: Vec<String>,
+    /// What a name server knows.
+    pub names: Vec<NameEntry>,
+    /// The nodes from which a node joins the DHT.
+    pub bootstrap: Vec<String>,
     /// The hosts whose addresses it is given.
     pub peers: Vec<String>,
     /// The upload limit in bytes per second; `None` means unlimited.
@@ -296,6 +320,24 @@ pub struct Options {
     pub tcp: Option<Algorithm>,
     /// The time that each operation of its disk takes.
     pub disk_delay: Option<Duration>,
+}
+
+/// A name, and what a name server says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameEntry {
+    /// The name.
+    pub name: String,
+    /// The answer.
+    pub answer: NameAnswer,
+}
+
+/// What a name server says about a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameAnswer {
+    /// The addresses of this router or host.
+    Node(String),
+    /// Something else.
+    Other(DnsAnswer),
 }
 
 impl Default for Options {
@@ -317,6 +359,10 @@ impl Default for Options {
             flows: 100,
             size: 64,
             trackers: Vec::new(),
+            tracker_urls: Vec::new(),
+            dns: Vec::new(),
+            names: Vec::new(),
+            bootstrap: Vec::new(),
             peers: Vec::new(),
             upload: None,
             upload_slots: None,
@@ -594,6 +640,15 @@ pub enum Check {
     },
     /// Enough members of a group meet a condition.
     Of(Quota),
+    /// A client of a STUN server found out this behaviour.
+    Behaviour {
+        /// The name of the host.
+        host: String,
+        /// How the NATs before it map together.
+        mapping: Mapping,
+        /// How they filter together.
+        filtering: Filtering,
+    },
     /// The hash of the trace, with the scenario's own seed.
     Trace(u64),
 }

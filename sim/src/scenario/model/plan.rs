@@ -105,7 +105,7 @@ impl Plan {
             name: &h.name,
             behind: h.behind.as_deref(),
             given: &h.addresses,
-            count: 1,
+            count: h.address_count,
             ip: h.ip,
             is_router: false,
             key: "address",
@@ -157,7 +157,9 @@ impl Plan {
             if choose && w.ip != IpVersions::V4 {
                 let place = w.behind.and_then(|name| nats.get(name)).map(|n| n.0);
                 let mut more = std::iter::repeat_with(|| sites.next(place));
-                addrs.extend(more.find(|addr| used.insert((None, *addr))));
+                for _ in 0..w.count {
+                    addrs.extend(more.find(|addr| used.insert((None, *addr))));
+                }
             }
             let above = std::iter::successors(w.behind, |name| nats.get(name)?.2);
             let translating = above.filter(|name| nats.get(name).is_some_and(|n| n.1));
@@ -237,6 +239,8 @@ impl Plan {
             }
             let others = o.via.iter().map(|name| (name, "via"));
             let others = others.chain(o.trackers.iter().map(|name| (name, "trackers")));
+            let others = others.chain(o.dns.iter().map(|name| (name, "dns")));
+            let others = others.chain(o.bootstrap.iter().map(|name| (name, "bootstrap")));
             for (name, key) in others.chain(o.peers.iter().map(|name| (name, "peers"))) {
                 conflicts.extend(self.check_pair(&h.name, name, own(key)).err());
             }

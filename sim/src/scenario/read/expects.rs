@@ -184,6 +184,13 @@ impl Reader<'_> {
                 node,
                 bound,
             })
+        } else if let Some((host, mapping, filtering)) = draft.behaviour {
+            self.hosts(std::slice::from_ref(&host), Names::stun_client);
+            Some(Check::Behaviour {
+                host,
+                mapping,
+                filtering,
+            })
         } else if let Some(node) = draft.queue_delay {
             self.errors.keep(need(self.doc, self.entry, "below"));
             let below = draft.below.unwrap_or_default();

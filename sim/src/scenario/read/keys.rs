@@ -1,10 +1,12 @@
 //! Every key of a scenario: its name, type, default, example and description, and the field that it
 //! sets. The parser, its messages and the reference in `SCENARIOS.md` all use these tables.
 
+use std::net::IpAddr;
+
 use crate::{
-    host::{engine::Leaves, stack::tcp::Algorithm},
+    host::{engine::Leaves, service::DnsAnswer, stack::tcp::Algorithm},
     scenario::{
-        model::{Advertise, Options, Scenario, Torrent},
+        model::{Advertise, NameAnswer, NameEntry, Options, Scenario, Torrent},
         syntax::{
             document::Value,
             value::{self, Wrong},
@@ -130,6 +132,14 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.size = value::short(v, 16, 1_400)?;
     "trackers", "hosts", "none", "[\"tracker\"]", "The trackers to which it announces."
         => |s, v| s.trackers = value::names(v)?;
+    "tracker-urls", "texts", "none", "[\"http://tracker.example:6969/announce\"]", "Trackers to which it announces, too, by their addresses. Names are looked up at `dns`."
+        => |s, v| s.tracker_urls = value::lines(v)?;
+    "dns", "hosts", "none", "\"dns\"", "Its name servers, of kind `dns`."
+        => |s, v| s.dns = value::names(v)?;
+    "names", "names", "required", "[\"tracker.example = tracker\", \"gone.example = timeout\"]", "What the name server knows: a name, and a router or host whose addresses it has, addresses, or `nxdomain`, `servfail` or `timeout`."
+        => |s, v| s.names = names(v)?;
+    "bootstrap", "hosts", "none", "[\"node\"]", "Hosts of kind `dht`, from which it joins the DHT. An engine with none has no DHT."
+        => |s, v| s.bootstrap = value::names(v)?;
     "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is given at the start."
         => |s, v| s.peers = value::names(v)?;
     "upload", "rate", "off", "\"500 KiB/s\"", "The upload limit. `0` stops all uploading, including requests."
@@ -157,6 +167,33 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
     "disk-delay", "time", "none", "\"200ms\"", "The time that each operation of its disk takes."
         => |s, v| s.disk_delay = Some(value::duration(v)?);
 };
+
+/// Reads `tracker.example = tracker`, or a list.
+fn names(v: &Value) -> Result<Vec<NameEntry>, Wrong> {
+    let entry = |text: String| {
+        let (name, answer) = text.split_once('=')?;
+        let (name, answer) = (name.trim(), answer.trim());
+        let addrs: Option<Vec<IpAddr>> = answer.split(',').map(|a| a.trim().parse().ok()).collect();
+        let answer = match answer {
+            "nxdomain" => NameAnswer::Other(DnsAnswer::NoSuchName),
+            "servfail" => NameAnswer::Other(DnsAnswer::Failure),
+            "timeout" => NameAnswer::Other(DnsAnswer::Silence),
+            other => match addrs {
+                Some(addrs) => NameAnswer::Other(DnsAnswer::Addresses(addrs)),
+                None => NameAnswer::Node(other.into()),
+            },
+        };
+        let fits = !name.is_empty() && name.len() <= 253 && !name.contains(char::is_whitespace);
+        (fits && answer != NameAnswer::Node(String::new())).then(|| NameEntry {
+            name: name.into(),
+            answer,
+        })
+    };
+    let all: Option<Vec<NameEntry>> = value::lines(v)?.into_iter().map(entry).collect();
+    all.ok_or_else(|| {
+        "names such as \"tracker.example = tracker\" or \"gone.example = timeout\"".into()
+    })
+}
 
 /// Bytes per second; 0 forbids all transfer.
 fn rate_or_none(v: &Value) -> Result<Option<u64>, Wrong> {

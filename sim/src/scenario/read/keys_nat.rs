@@ -135,7 +135,7 @@ fn is_off(v: &Value) -> bool {
     value::choice(v, &[("off", ())]).is_ok()
 }
 
-fn mapping(v: &Value) -> Result<Mapping, Wrong> {
+pub(super) fn mapping(v: &Value) -> Result<Mapping, Wrong> {
     value::choice(
         v,
         &[
@@ -146,7 +146,7 @@ fn mapping(v: &Value) -> Result<Mapping, Wrong> {
     )
 }
 
-fn filtering(v: &Value) -> Result<Filtering, Wrong> {
+pub(super) fn filtering(v: &Value) -> Result<Filtering, Wrong> {
     value::choice(
         v,
         &[

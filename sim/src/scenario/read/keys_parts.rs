@@ -2,8 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::keys::{Key, keys};
+use super::{
+    keys::{Key, keys},
+    keys_nat,
+};
 use crate::{
+    middlebox::nat::{Filtering, Mapping},
     packet::{Proto, verdict::Rule},
     scenario::{
         model::{Bound, IpVersions, Kind, PortForward, Random, gateway::Using, kinds::KINDS},
@@ -30,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) forwards: Vec<PortForward>,
     pub(crate) kind: Option<Kind>,
     pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) address_count: Option<u16>,
     pub(crate) ip: IpVersions,
     pub(crate) groups: Vec<String>,
 }
@@ -131,6 +136,8 @@ pub(crate) const HOST: &[Key<Node>] = keys! {
         => |s, v| s.link = Some(value::name(v)?);
     "address", "addresses", "chosen for it", "[\"198.51.100.7\"]", "The host's addresses."
         => |s, v| s.addresses = value::addresses(v)?;
+    "address-count", "whole number", "1, of kind `stun` 2", "2", "The number of addresses to choose, of each version, from 1 to 64."
+        => |s, v| s.address_count = Some(value::short(v, 1, 64)?);
     "ip", "v4, v6 or both", "\"v4\"", "\"both\"", "Which addresses are chosen if `address` gives none."
         => |s, v| s.ip = value::choice(v, &[("v4", IpVersions::V4), ("v6", IpVersions::V6), ("both", IpVersions::Both)])?;
 };
@@ -228,6 +235,21 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.size = Some(value::short(v, 16, 1_400)?);
 };
 
+/// A host, a mapping and a filtering.
+fn behaviour(v: &Value) -> Result<(String, Mapping, Filtering), Wrong> {
+    let ValueKind::List(list) = &v.kind else {
+        return Err("a list such as [\"alice\", \"EIM\", \"APDF\"]".into());
+    };
+    let [host, mapping, filtering] = &list[..] else {
+        return Err("a host, a mapping and a filtering: [\"alice\", \"EIM\", \"APDF\"]".into());
+    };
+    Ok((
+        value::name(host)?,
+        keys_nat::mapping(mapping)?,
+        keys_nat::filtering(filtering)?,
+    ))
+}
+
 /// One region, or two.
 fn regions(v: &Value) -> Result<Vec<String>, Wrong> {
     value::names(v)
@@ -278,6 +300,7 @@ pub(crate) struct ExpectDraft {
     pub(crate) flows_kept: Option<String>,
     pub(crate) new_flows: Option<String>,
     pub(crate) queue_delay: Option<String>,
+    pub(crate) behaviour: Option<(String, Mapping, Filtering)>,
     pub(crate) until: Option<Duration>,
     pub(crate) below: Option<Duration>,
     pub(crate) quantile: Option<u32>,
@@ -316,6 +339,7 @@ pub(crate) const CHECKS: &[(&str, &[&str])] = &[
     ("flows-kept", &["share"]),
     ("new-flows", &["at-least", "at-most", "exactly", "share"]),
     ("queue-delay", &["way", "quantile", "below", "share"]),
+    ("behaviour", &[]),
     ("trace", &[]),
 ];
 
@@ -365,6 +389,8 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         => |s, v| s.quantile = Some(value::share(v)?);
     "way", "up or down", "up", "\"down\"", "With `queue-delay`: towards the core, or towards the host."
         => |s, v| s.down = value::choice(v, &[("up", false), ("down", true)])?;
+    "behaviour", "host, mapping and filtering", "", "[\"alice\", \"EIM\", \"APDF\"]", "This `stun-client` found out how the NATs before it map and filter."
+        => |s, v| s.behaviour = Some(behaviour(v)?);
     "trace", "hash", "", "\"0123456789abcdef\"", "The hash of the trace with the scenario's own seed: 16 hexadecimal digits, as `run` prints them."
         => |s, v| s.trace = Some({
             let text = value::line(v).unwrap_or_default();

@@ -437,6 +437,10 @@ fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Op
         behind: node.behind,
         kind: node.kind?,
         addresses: node.addresses,
+        // The second address of a STUN server is what its clients need.
+        address_count: node
+            .address_count
+            .unwrap_or(if node.kind == Some(Kind::Stun) { 2 } else { 1 }),
         ip: node.ip,
         region: node.region,
         link,

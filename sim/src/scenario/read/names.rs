@@ -8,7 +8,7 @@ use std::{
 
 use crate::scenario::{
     model::{
-        Kind, Options,
+        Kind, NameAnswer, Options,
         kinds::{KINDS, KindInfo},
         population,
     },
@@ -156,6 +156,7 @@ impl Names {
         for (key, names) in [
             ("trackers", &mut options.trackers),
             ("peers", &mut options.peers),
+            ("bootstrap", &mut options.bootstrap),
         ] {
             if !names.iter().any(|n| self.groups.contains_key(n)) {
                 continue;
@@ -285,6 +286,11 @@ impl Names {
             .map(|_| ())
     }
 
+    pub(crate) fn stun_client(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        self.host_that(doc, at, name, |k| k.kind == Kind::StunClient)
+            .map(|_| ())
+    }
+
     pub(crate) fn engine(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
         self.host_that(doc, at, name, |k| k.kind.is_engine())
             .map(|_| ())
@@ -336,6 +342,19 @@ impl Names {
             let at = entry.place("trackers");
             errors.keep(self.host_that(doc, at, tracker, |k| k.kind == Kind::Tracker));
         }
+        for server in &options.dns {
+            let at = entry.place("dns");
+            errors.keep(self.host_that(doc, at, server, |k| k.kind == Kind::Dns));
+        }
+        for node in &options.bootstrap {
+            let at = entry.place("bootstrap");
+            errors.keep(self.host_that(doc, at, node, |k| k.kind == Kind::Dht));
+        }
+        for name in &options.names {
+            if let NameAnswer::Node(node) = &name.answer {
+                errors.keep(self.node(doc, entry.place("names"), node));
+            }
+        }
         for peer in &options.peers {
             let at = entry.place("peers");
             errors.keep(self.host_that(doc, at, peer, |k| k.kind.is_engine()));
@@ -361,6 +380,9 @@ impl Names {
         if kind.is_puncher() && there != kind {
             let help = format!("both ends are `{}`", kind.info().name);
             return Err(doc.error(at, of_kind, help));
+        }
+        if kind == Kind::StunClient && there != Kind::Stun {
+            return Err(doc.error(at, of_kind, "nothing but a `stun` host answers"));
         }
         if kind == Kind::Steady && there != Kind::Echo {
             return Err(doc.error(at, of_kind, "nothing but an `echo` host answers"));

@@ -11,11 +11,13 @@ use super::{
     engines,
     hosts::{Echo, Flood, Manual, Pace, Planned, Steady},
     mapper::{Mapper, PlannedMapping},
+    services,
 };
 use crate::{
     host::{
         gateway::{ELSEWHERE, Gateway},
         punch::{EndConfig, Introduction, Rendezvous, TcpEnd, UdpEnd},
+        service::StunClient,
     },
     id::DeviceId,
     link::region::RegionMatrix,
@@ -177,6 +179,24 @@ impl Built {
                 }
             }
             Kind::Tracker => engines::add_tracker(self, h, above, link),
+            Kind::Stun => {
+                let server = services::stun(self, h);
+                self.world.add_host(above, link, &addrs, server)
+            }
+            Kind::StunClient => {
+                let to = o.to.as_deref().unwrap_or_default();
+                let (local, server) = self.ends((&h.name, h.port()), (to, port_of(s, to)));
+                let client = StunClient::new(local, server);
+                self.world.add_host(above, link, &addrs, client)
+            }
+            Kind::Dns => {
+                let server = services::dns(self, h);
+                self.world.add_host(above, link, &addrs, server)
+            }
+            Kind::Dht => {
+                let node = services::dht(self, s, h);
+                self.world.add_host(above, link, &addrs, node)
+            }
             Kind::EngineSeed | Kind::EngineLeech => {
                 let shared = self.shared.clone();
                 let shared = shared.expect("a scenario with engines has a torrent");
@@ -220,6 +240,7 @@ impl Built {
         tells.then_some(local)
     }
 
+    /// The datagrams that events make a host send.
     fn sends(&self, h: &Host, events: &[Event]) -> Vec<Planned> {
         let of_host = events.iter().filter_map(|e| match &e.action {
             Action::Send {

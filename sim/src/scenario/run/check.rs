@@ -9,7 +9,11 @@ use super::{
     watched,
 };
 use crate::{
-    host::punch::{Connected, TcpEnd, UdpEnd},
+    host::{
+        punch::{Connected, TcpEnd, UdpEnd},
+        service::StunClient,
+    },
+    middlebox::nat::{Filtering, Mapping},
     packet::verdict::Rule,
     report::{Outcome, units},
     scenario::{
@@ -131,6 +135,32 @@ fn judge(s: &Scenario, built: &Built, seed: u64, check: &Check) -> Option<Verdic
                 units::exact(end)
             );
             (what, broken == wants_broken, why)
+        }
+        Check::Behaviour {
+            host,
+            mapping,
+            filtering,
+        } => {
+            let client = built.world.host::<StunClient>(built.node(host))?;
+            let words = |m: Option<Mapping>, f: Option<Filtering>| {
+                let mapping = match m {
+                    None => "unknown mapping",
+                    Some(Mapping::EndpointIndependent) => "EIM",
+                    Some(Mapping::AddressDependent) => "ADM",
+                    Some(Mapping::AddressAndPortDependent) => "APDM",
+                };
+                let filtering = match f {
+                    None => "unknown filtering",
+                    Some(Filtering::EndpointIndependent) => "EIF",
+                    Some(Filtering::AddressDependent) => "ADF",
+                    Some(Filtering::AddressAndPortDependent) => "APDF",
+                };
+                format!("{mapping} and {filtering}")
+            };
+            let (m, f) = (client.mapping(), client.filtering());
+            let what = format!("{host} finds {}", words(Some(*mapping), Some(*filtering)));
+            let held = m == Some(*mapping) && f == Some(*filtering);
+            (what, held, format!("it found {}", words(m, f)))
         }
         Check::Trace(hash) => {
             if seed != s.seed {

@@ -4,12 +4,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use dunlin_core::{
     EncryptionPolicy, Instant,
+    dht::DhtMode,
     engine::{AddTorrent, Check, Source},
 };
 
 use super::{
     TorrentResult,
     built::{Built, Shared, at},
+    services::bootstrap,
 };
 use crate::{
     host::{
@@ -70,6 +72,14 @@ pub(crate) fn add(
         algorithm,
         ..TcpConfig::default()
     });
+    let servers = o.dns.iter();
+    let servers = servers.filter_map(|name| Some(built.plan.between(&h.name, name)?.1));
+    setup.dns = servers.collect();
+    let nodes: Vec<SocketAddr> = bootstrap(built, s, h).collect();
+    if !nodes.is_empty() {
+        setup.engine.dht = DhtMode::On;
+        setup.engine.dht_routers = nodes.into_iter().map(Into::into).collect();
+    }
     let mut disk = DiskConfig::ssd();
     if let Some(delay) = o.disk_delay {
         disk.latency = (delay, delay);
@@ -91,6 +101,9 @@ pub(crate) fn add(
             let at = SocketAddr::new(ip, port_of(tracker));
             add.trackers.push(vec![format!("http://{at}/announce")]);
         }
+    }
+    for url in &o.tracker_urls {
+        add.trackers.push(vec![url.clone()]);
     }
     for peer in &o.peers {
         if let Some((_, ip)) = built.plan.between(&h.name, peer) {

@@ -8,6 +8,7 @@ mod events;
 mod hosts;
 mod mapper;
 mod sequence;
+mod services;
 mod timeline;
 mod watched;
 

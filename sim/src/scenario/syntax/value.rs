@@ -174,6 +174,14 @@ pub(crate) fn prose(value: &Value) -> Result<String, Wrong> {
     }
 }
 
+/// One or more texts of 1 to 200 characters.
+pub(crate) fn lines(value: &Value) -> Result<Vec<String>, Wrong> {
+    match &value.kind {
+        ValueKind::List(list) if !list.is_empty() => list.iter().map(line).collect(),
+        _ => line(value).map(|text| vec![text]),
+    }
+}
+
 /// The name of a router or host.
 pub(crate) fn name(value: &Value) -> Result<String, Wrong> {
     match &value.kind {

@@ -225,7 +225,6 @@ impl Built {
         Mapper::new(of_host.collect())
     }
 
-    /// The datagrams that events make a host send.
     /// The address that an end tells beside the one that the rendezvous sees.
     fn advertised(&self, h: &Host, local: SocketAddr) -> Option<SocketAddr> {
         let tells = match h.options.advertise {

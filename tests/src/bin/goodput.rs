@@ -103,8 +103,15 @@ impl Direction {
     }
 }
 
-/// Carries packets between the two namespaces until it is told to stop.
-fn carry(path: Path, [from, to]: [&Lab; 2], ready: mpsc::Sender<()>, stop: &AtomicBool) {
+/// Carries packets between the two namespaces until it is told to stop. It tells when the devices exist, and begins when they
+/// are configured: a device that is down takes no packet.
+fn carry(
+    path: Path,
+    [from, to]: [&Lab; 2],
+    exist: &mpsc::Sender<()>,
+    configured: &mpsc::Receiver<()>,
+    stop: &AtomicBool,
+) {
     let device = |lab: &Lab| {
         lab.enter();
         TunTapInterface::new("path", Medium::Ip).expect("a TUN device (/dev/net/tun, root)")
@@ -116,7 +123,8 @@ fn carry(path: Path, [from, to]: [&Lab; 2], ready: mpsc::Sender<()>, stop: &Atom
         .and_then(|mut file| file.read_exact(&mut seed))
         .expect("random bytes");
     let mut rng = ChaCha8Rng::from_seed(seed);
-    ready.send(()).expect("somebody waits");
+    exist.send(()).expect("somebody waits");
+    configured.recv().expect("they are configured");
     while !stop.load(Ordering::Relaxed) {
         let mut busy = false;
         for (n, direction) in directions.iter_mut().enumerate() {
@@ -211,14 +219,17 @@ fn transfer(path: Path) -> (f64, f64) {
     let (from, to) = (Lab::bare(), Lab::bare());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let (ready, is_ready) = mpsc::channel();
-        scope.spawn(|| carry(path, [&from, &to], ready, &stop));
-        is_ready.recv().expect("the path stands");
+        let (exist, existing) = mpsc::channel();
+        let (configured, start) = mpsc::channel();
+        let (path_stop, ends) = (&stop, [&from, &to]);
+        scope.spawn(move || carry(path, ends, &exist, &start, path_stop));
+        existing.recv().expect("there are devices");
         from.inside(|| configure(SENDER));
         let listener = to.inside(|| {
             configure(RECEIVER);
             TcpListener::bind((RECEIVER, PORT)).expect("a socket")
         });
+        configured.send(()).expect("the path waits");
         let began = Instant::now();
         let receiver = scope.spawn(move || receive(&listener, began));
         let times = from.inside(|| send(began));

@@ -1,4 +1,4 @@
-//! CUBIC (RFC 9438).
+//! CUBIC (RFC 9438), with a window of whole segments, as in Linux.
 
 use super::Acked;
 
@@ -12,6 +12,8 @@ const C: (u64, u64) = (2, 5);
 /// Without a loss that would say where the limit is, the window grows by at least this fraction in
 /// each round trip, as in Linux.
 const UNKNOWN_LIMIT: u64 = 20;
+/// How long the pace of growth lasts while the window stays as it is, in microseconds. Linux's value.
+const PACE_LASTS: u64 = 31_250;
 
 /// The state of one connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,9 +26,14 @@ pub(super) struct Cubic {
     origin: u64,
     /// How long after the epoch the curve is flat, in milliseconds (`K`).
     flat: u64,
-    /// The window that Reno would have, times 1 024.
+    /// The window that Reno would have, and the bytes acknowledged since it last grew.
     reno: u64,
-    /// Parts of a byte by which the window is to grow, times the window.
+    reno_credit: u64,
+    /// For how many acknowledged bytes the window grows by a segment; for which window, and since when that holds.
+    pace: u64,
+    pace_of: u64,
+    pace_since: u64,
+    /// The bytes acknowledged since the window last grew.
     credit: u64,
 }
 
@@ -41,26 +48,48 @@ impl Cubic {
                 acked.now
             }
         };
-        let age = (acked.now - epoch) / 1_000;
+        self.reno_credit += bytes;
+        if window != self.pace_of || acked.now > self.pace_since + PACE_LASTS {
+            let age = (acked.now - epoch) / 1_000;
+            self.set_pace(age + acked.smoothed / 1_000, window, mss);
+            (self.pace_of, self.pace_since) = (window, acked.now);
+        }
+        let mut grown = window;
+        if self.credit >= self.pace {
+            // It was collected at a slower pace.
+            self.credit = 0;
+            grown += mss;
+        }
+        self.credit += bytes;
+        grown += self.credit / self.pace * mss;
+        self.credit %= self.pace;
+        // The window never grows faster than in slow start.
+        grown.min(window + bytes)
+    }
+
+    /// Decides how fast the window grows towards that of the curve at `age` milliseconds, or that of Reno.
+    fn set_pace(&mut self, age: u64, window: u64, mss: u64) {
         // Linux keeps α where the RFC allows an increase by one segment beyond the old window.
-        self.reno += bytes * mss * 1_024 / window * ALPHA.0 / ALPHA.1;
-        let reno = self.reno / 1_024;
-        let target = self.at(age + acked.smoothed / 1_000, mss);
+        let each = window * ALPHA.1 / ALPHA.0;
+        self.reno += self.reno_credit / each * mss;
+        self.reno_credit %= each;
+        let target = self.at(age, mss);
         let mut step = target.clamp(window, window + window / 2) - window;
         if self.last_max == 0 {
             step = step.max(window / UNKNOWN_LIMIT);
         }
-        self.credit += step * bytes;
-        let grown = window + self.credit / window;
-        self.credit %= window;
-        // The window never grows faster than in slow start.
-        grown.max(reno).min(window + bytes)
+        step = step.max(self.reno.saturating_sub(window));
+        self.pace = match step {
+            0 => 100 * window,
+            _ => (window * mss / step).max(2 * mss),
+        };
     }
 
     /// Begins congestion avoidance with this window.
     fn begin(&mut self, window: u64, mss: u64) {
-        self.reno = window * 1_024;
-        self.credit = 0;
+        (self.reno, self.reno_credit, self.credit) = (window, 0, 0);
+        // The pace is not known.
+        self.pace_of = 0;
         if window < self.last_max {
             let segments_cubed = (self.last_max - window) * C.1 * 1_000_000_000 / (C.0 * mss);
             self.flat = cube_root(segments_cubed);

@@ -116,7 +116,7 @@ impl Control {
             Some(cubic) => cubic.on_loss(self.window),
             None => self.window / 2,
         };
-        self.threshold = reduced.max(2 * self.mss);
+        self.threshold = (reduced - reduced % self.mss).max(2 * self.mss);
         self.credit = 0;
     }
 

@@ -107,6 +107,10 @@ impl Nat {
                 packet.set_dst(inside.addr());
                 Verdict::Pass(rule)
             }
+            // A reply that nobody waits for is for the box, which ignores it unless it rejects everything.
+            Err(_) if self.config.wan_input == WanInput::Reject && self.is_own(external) => {
+                self.asked(now, WanInput::Reject, Rule::NatIcmpUnknown, packet)
+            }
             Err(_) => Verdict::Drop(Rule::NatIcmpUnknown),
         }
     }

@@ -170,6 +170,25 @@ fn a_segment_that_does_not_belong_is_for_the_box() {
 }
 
 #[test]
+fn an_echo_reply_that_nobody_waits_for_is_rejected_with_everything_else() {
+    for (name, answered) in [
+        ("linux", false),
+        ("linux-accept", false),
+        ("linux-reject", true),
+    ] {
+        let mut lab = Lab::new(preset(name));
+        let (from, to) = (addr(S).ip(), addr(PUBLIC).ip());
+        let mut reply = Packet::echo(from, to, true, 7, 1, b"");
+        let got = match lab.nat.inbound(lab.now, &mut reply) {
+            Verdict::Answer(_, answer) => answer.quoted().is_some(),
+            Verdict::Drop(Rule::NatIcmpUnknown) => false,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(got, answered, "{name}");
+    }
+}
+
+#[test]
 fn a_port_below_1024_that_clashes_stays_below() {
     for (port, low, high) in [
         (500, 1, 511),

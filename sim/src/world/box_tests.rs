@@ -178,6 +178,8 @@ fn the_sender_behind_a_nat_learns_of_a_narrow_link() {
         "{:?}",
         world.trace().counters().collect::<Vec<_>>()
     );
+    // The home's router tells from its inner address.
+    assert_eq!(got[0].1.flow().src.ip(), addr("192.168.1.1:0").ip());
     for ((when, packet), (ms, mtu)) in got.iter().zip([(1, 1_000_u16), (11, 500)]) {
         assert_eq!(*when, at(ms));
         let body = packet.transport();

@@ -365,7 +365,7 @@ impl World {
             return self.end(at, n, Rule::HopLimit, flight);
         }
         if router.middlebox.is_some() {
-            return self.at_box(at, n, outward, flight);
+            return self.at_box(at, n, via, flight);
         }
         let Some(stage) = onward(n, outward, below) else {
             self.report(at, n, IcmpError::NoRoute, flight, None);
@@ -377,7 +377,8 @@ impl World {
     }
 
     /// Lets a box decide about a packet.
-    fn at_box(&mut self, at: Instant, n: u32, outward: bool, flight: &mut Flight) -> Next {
+    fn at_box(&mut self, at: Instant, n: u32, via: Via, flight: &mut Flight) -> Next {
+        let outward = matches!(via, Via::Child(_) | Via::Within);
         let flow = flight.packet.flow();
         let before = (flow.src, flow.dst);
         let middlebox = self.devices[n as usize].router_mut()?.middlebox.as_mut()?;
@@ -404,7 +405,12 @@ impl World {
             monitor.decided(at, DeviceId(n), outward, rule, before, after);
         }
         let outward = match verdict {
-            Verdict::Pass(_) => outward,
+            Verdict::Pass(_) => {
+                if let Via::Without = via {
+                    self.sent_inward(n, &mut flight.packet);
+                }
+                outward
+            }
             Verdict::Hairpin(_) => !outward,
             Verdict::Local(_) => return self.local_seen(at, n, flight),
             Verdict::Hold(_) => return None,

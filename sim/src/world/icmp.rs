@@ -1,6 +1,6 @@
 //! The ICMP errors of routers (RFC 792, RFC 1812 §4.3, RFC 4443).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dunlin_core::Instant;
 
@@ -52,6 +52,18 @@ impl World {
         }
         *left = left.checked_sub(1)?;
         Some(packet)
+    }
+
+    /// A router's own error, which its NAT has translated: hosts inside get it from its inner address.
+    pub(super) fn sent_inward(&self, n: u32, packet: &mut Packet) {
+        let (src, dst) = (packet.flow().src, packet.flow().dst.ip());
+        if let Some(router) = self.devices[n as usize].router() {
+            let guess = router.inner_address(dst);
+            let mut lan = router.lan.iter().chain(&guess);
+            if let Some(own) = lan.find(|a| a.is_ipv4() == dst.is_ipv4()) {
+                packet.set_src(SocketAddr::new(*own, src.port()));
+            }
+        }
     }
 }
 

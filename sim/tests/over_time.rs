@@ -220,3 +220,35 @@ fn what_cannot_be_watched_is_refused() {
         assert!(error.contains(help), "{error}");
     }
 }
+
+#[test]
+fn a_silence_is_measured_by_the_keepalives_of_who_is_silent() {
+    // The one who hears sends more rarely than the silence lasts.
+    let host = |name: &str, to: &str, every: &str| {
+        format!(
+            "[[host]]\nname = '{name}'\nkind = 'udp-punch'\nto = '{to}'\nvia = 'meet'\nkeepalive = '{every}'\n"
+        )
+    };
+    let text = format!(
+        "duration = '3min'\n[[host]]\nname = 'meet'\nkind = 'rendezvous'\n{}{}\
+        [[event]]\nat = '15s'\noff = 'bert'\n[[event]]\nat = '95s'\non = 'bert'\n\
+        [[expect]]\nstays-connected = ['anna', 'bert']\n",
+        host("anna", "bert", "100s"),
+        host("bert", "anna", "10s")
+    );
+    let (held, why) = judged(&text).remove(0);
+    assert!(
+        !held && why.starts_with("anna did not hear bert from 10.1 s"),
+        "{why}"
+    );
+}
+
+#[test]
+fn an_answer_opens_no_flow() {
+    let text = "duration = '10s'\n[[host]]\nname = 'server'\nkind = 'echo'\n\
+        [[host]]\nname = 'client'\nkind = 'steady'\nto = 'server'\n\
+        [[expect]]\nnew-flows = 'server'\nat-most = 0\n\
+        [[expect]]\nnew-flows = 'client'\nat-most = 0\n";
+    let seen = judged(text);
+    assert!(seen[0].0 && !seen[1].0, "{seen:?}");
+}

@@ -992,3 +992,20 @@ fn what_is_wrong_with_a_gateway_is_said() {
     }
     assert!(Scenario::parse(&home("", ""), "f").is_ok());
 }
+
+#[test]
+fn what_cannot_happen_is_refused() {
+    let told = |host: &str, more: &str| {
+        let text = format!(
+            "duration = '5s'\n[[host]]\nname = 's'\nkind = 'echo'\n[[host]]\nname = {host}\n{more}"
+        );
+        Scenario::parse(&text, "f").map_or_else(|e| e.to_string(), |_| String::new())
+    };
+    let steady = |times: &str| told("'c'", &format!("kind = 'steady'\nto = 's'\n{times}"));
+    assert_eq!(steady("start = '1s'\nstop = '2s'\n"), "");
+    assert!(steady("start = '9s'\n").contains("it never starts"));
+    assert!(steady("start = '4s'\nstop = '2s'\n").contains("it stops before it starts"));
+    let named = told("\"a\\u001b[31m\"", "kind = 'echo'\n");
+    assert!(named.contains("without control characters"), "{named}");
+    assert!(!named.contains('\u{1b}'));
+}

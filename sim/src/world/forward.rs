@@ -281,6 +281,9 @@ impl World {
         } else {
             let body = trace::headers(&flight.packet, flight.digest);
             self.pass(at, id.0, Rule::Delivered, &flight, body);
+            if let Some(monitor) = &mut self.monitor {
+                monitor.delivered(id, flight.packet.flow());
+            }
             let (packets, bytes) = &mut self.devices[id.index()].received;
             *packets = packets.wrapping_add(1);
             *bytes += flight.packet.bytes().len() as u64;

@@ -95,6 +95,12 @@ impl Monitor {
         }
     }
 
+    pub(super) fn delivered(&mut self, device: DeviceId, flow: &Flow) {
+        if let Some(opened) = self.opened.get_mut(&device) {
+            opened.delivered(flow);
+        }
+    }
+
     pub(super) fn decided(
         &mut self,
         at: Instant,
@@ -205,6 +211,15 @@ impl Opened {
             self.overflow = true;
         } else if self.known.insert((flow.proto, flow.src, flow.dst)) {
             self.open(at);
+        }
+    }
+
+    /// A packet has reached a host: an answer opens no flow.
+    fn delivered(&mut self, flow: &Flow) {
+        if self.known.len() >= MAX_KEPT {
+            self.overflow = true;
+        } else {
+            self.known.insert((flow.proto, flow.dst, flow.src));
         }
     }
 

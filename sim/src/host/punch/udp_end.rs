@@ -25,7 +25,7 @@ struct Candidate {
 impl Keepalive {
     /// The silence that has lasted until now, if it is one.
     fn silence(&self, now: Instant) -> Option<(Instant, Instant)> {
-        (now.saturating_since(self.heard) > self.every + LATE).then_some((self.heard, now))
+        (now.saturating_since(self.heard) > self.theirs + LATE).then_some((self.heard, now))
     }
 }
 
@@ -50,6 +50,8 @@ const LATE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Keepalive {
     every: Duration,
+    /// The interval of the peer.
+    theirs: Duration,
     next: Instant,
     /// When the peer was heard last.
     heard: Instant,
@@ -78,11 +80,12 @@ impl UdpEnd {
         }
     }
 
-    /// Sends to the peer at this interval while they are connected.
+    /// Sends to the peer at this interval while they are connected, and expects to hear it at the interval `theirs`.
     #[must_use]
-    pub fn keepalive(mut self, every: Duration) -> Self {
+    pub fn keepalive(mut self, every: Duration, theirs: Duration) -> Self {
         self.keepalive = Some(Keepalive {
             every,
+            theirs,
             next: Instant::ORIGIN,
             heard: Instant::ORIGIN,
             silences: Vec::new(),
@@ -91,7 +94,7 @@ impl UdpEnd {
     }
 
     /// The times since the connection in which the peer was not heard for longer than the interval of
-    /// keepalives, in order, at most 1024. The last one may go on. Empty without keepalives.
+    /// its keepalives, in order, at most 1024. The last one may go on. Empty without keepalives.
     #[must_use]
     pub fn silences(&self, now: Instant) -> Vec<(Instant, Instant)> {
         let (Some(kept), true) = (&self.keepalive, self.seen.connected.is_some()) else {

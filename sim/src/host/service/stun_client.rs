@@ -184,11 +184,12 @@ impl Host for StunClient {
             && message.transaction == self.transaction
             && let Some(mapped) = message.mapped_address()
         {
-            for attribute in message.attributes() {
-                if let Attribute::OtherAddress(other) = attribute {
-                    self.other = Some(other);
-                }
-            }
+            let other = message.attributes().find_map(|attribute| match attribute {
+                Attribute::OtherAddress(other) => Some(other),
+                _ => None,
+            });
+            // What the other address tells later is where this server is.
+            self.other = self.other.or(other);
             self.go_on(cx, Some(mapped));
         }
         cx.recycle(packet);

@@ -381,7 +381,7 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         => |s, v| s.new_flows = Some(value::name(v)?);
     "queue-delay", "router, host or group", "", "\"home\"", "How long packets wait for the link above it: `quantile` of those that it carries wait less than `below`."
         => |s, v| s.queue_delay = Some(value::name(v)?);
-    "until", "time", "the end", "\"5min\"", "With `stays-connected`: the time until which they do."
+    "until", "time", "the end", "\"30s\"", "With `stays-connected`: the time until which they do."
         => |s, v| s.until = Some(value::duration(v)?);
     "below", "time", "required", "\"150ms\"", "With `queue-delay`: the time that packets wait less than."
         => |s, v| s.below = Some(value::duration(v)?);

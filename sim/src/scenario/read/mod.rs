@@ -123,7 +123,7 @@ impl Scenario {
             }
         }
         if lasts {
-            events_happen(doc, s.duration, &mut errors);
+            all_happens(doc, s.duration, &mut errors);
         }
         s.events.sort_by_key(|e| e.at);
         let of_routers = |e: &&Entry| e.section == "router";
@@ -164,18 +164,29 @@ fn plain(top: &Entry) -> Entry {
     top
 }
 
-/// Checks that events are not after the end.
-fn events_happen(doc: &Document, end: Duration, errors: &mut Errors) {
-    for entry in doc.entries.iter().filter(|e| e.section == "event") {
-        let at = entry.item("at").map(|i| value::duration(&i.value));
-        if let Some(Ok(at)) = at
-            && at > end
+/// Checks that what has a time happens before the end, and that what stops has started.
+fn all_happens(doc: &Document, end: Duration, errors: &mut Errors) {
+    let time = |entry: &Entry, key: &str| value::duration(&entry.item(key)?.value).ok();
+    let ends = || format!("the scenario ends at {}", crate::report::units::time(end));
+    for entry in &doc.entries {
+        let (key, message) = match entry.section.as_str() {
+            "event" => ("at", "this never happens"),
+            "host" => ("start", "it never starts"),
+            "expect" => ("until", "this is after the end"),
+            _ => continue,
+        };
+        if time(entry, key).is_some_and(|at| at > end) && !errors.is_full() {
+            errors.keep::<()>(Err(doc.error(entry.place(key), message, ends())));
+        }
+        if entry.section == "host"
+            && let Some((start, stop)) = time(entry, "start").zip(time(entry, "stop"))
+            && stop <= start
             && !errors.is_full()
         {
-            let help = format!("the scenario ends at {}", crate::report::units::time(end));
+            let help = "give it a later `stop`, or an earlier `start`";
             errors.keep::<()>(Err(doc.error(
-                entry.place("at"),
-                "this never happens",
+                entry.place("stop"),
+                "it stops before it starts",
                 help,
             )));
         }

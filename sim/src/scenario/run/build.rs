@@ -169,7 +169,12 @@ impl Built {
                 };
                 if h.kind == Kind::UdpPunch {
                     let end = match o.keepalive {
-                        Some(every) => UdpEnd::new(config).keepalive(every),
+                        Some(every) => {
+                            let peer = o.to.as_deref().unwrap_or_default();
+                            let peer = s.hosts.iter().find(|h| h.name == peer);
+                            let theirs = peer.and_then(|h| h.options.keepalive);
+                            UdpEnd::new(config).keepalive(every, theirs.unwrap_or(every))
+                        }
                         None => UdpEnd::new(config),
                     };
                     self.world.add_host(above, link, &addrs, end)

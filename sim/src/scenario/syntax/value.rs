@@ -185,8 +185,12 @@ pub(crate) fn lines(value: &Value) -> Result<Vec<String>, Wrong> {
 /// The name of a router or host.
 pub(crate) fn name(value: &Value) -> Result<String, Wrong> {
     match &value.kind {
-        ValueKind::Text(t) if !t.is_empty() && t.chars().count() <= 64 => Ok(t.clone()),
-        _ => Err("a name of 1 to 64 characters, in quotes".into()),
+        ValueKind::Text(t)
+            if !t.is_empty() && t.chars().count() <= 64 && !t.contains(char::is_control) =>
+        {
+            Ok(t.clone())
+        }
+        _ => Err("a name of 1 to 64 characters without control characters, in quotes".into()),
     }
 }
 
